@@ -1,0 +1,1 @@
+"""Tokens in, tokens out: engines, decoders and the types that pass through them."""

@@ -1,0 +1,1 @@
+"""Engines. Each module imports its library; `open_engine` imports the module."""

@@ -1,0 +1,1 @@
+"""Tasks, runs over them, and figures with intervals."""

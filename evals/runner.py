@@ -1,0 +1,235 @@
+"""Running strategies over a task: one coroutine a problem, all problems in one continuous batch.
+
+A problem is admitted when another one ends, in order, so that its requests lie close together and its prefix stays
+cached. Strategies work on a problem one after the other and share its pool of samples: majority vote and best-of-n over
+the same slots cost one set of samples. All that was finished is found in the store when the same run starts again.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from decoding.engine import Engine
+from decoding.errors import BethinkError, ConfigError, ContextError, EngineError, StoreError
+from decoding.types import Completion, FinishReason, GenerationRequest, Usage
+from evals.store import Row, Store
+from evals.tasks.base import Problem, Task
+from reasoning.api import execute
+from reasoning.run import Run, RunSettings
+from reasoning.strategies import Strategy, require, spell
+from reasoning.trace import to_json
+from reasoning.trajectory import Prompt, read_candidate
+from verifiers.base import Outcome, Verdict
+
+OVERSUBSCRIPTION = 2.0  # requests in flight for each slot of the engine: the queue behind it is never empty
+FATAL = (EngineError, StoreError, ConfigError)  # no other problem would fare better; ContextError is one problem's own
+
+
+class Listener(Protocol):
+    """Hears of progress."""
+
+    def sampled(self, tokens: int) -> None:
+        """A completion has ended that was not in the store."""
+        ...
+
+    def solved(self, strategy: str, outcome: Outcome) -> None:
+        """A strategy has ended on a problem, now or in an earlier run."""
+        ...
+
+
+class Silence:
+    """A `Listener` that does nothing."""
+
+    def sampled(self, tokens: int) -> None:
+        """Nothing."""
+
+    def solved(self, strategy: str, outcome: Outcome) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What is to be run."""
+
+    task: Task
+    strategies: Sequence[Strategy]
+    prompts: Mapping[str, Prompt]  # by problem id
+    settings: RunSettings
+
+
+async def evaluate(evaluation: Evaluation, store: Store, listener: Listener | None = None) -> None:
+    """Run all strategies on all problems; what the store has already is not done again.
+
+    Raises whatever makes going on pointless (engine broken, disk full); an error on one problem is a row in the results
+    and counts as not solved.
+    """
+    engine = evaluation.settings.engines["policy"]
+    for strategy in evaluation.strategies:
+        require(strategy, engine)
+    state = _State.load(store)
+    admitted = asyncio.Semaphore(admission(engine, evaluation.strategies))
+    heard = listener or Silence()
+
+    async def work(problem: Problem) -> None:
+        try:
+            await _Work(evaluation, problem, store, state, heard).finish()
+        finally:
+            admitted.release()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for problem in evaluation.task.problems:
+                await admitted.acquire()
+                group.create_task(work(problem))
+    except* BethinkError as errors:
+        raise _first(errors) from None
+
+
+def admission(engine: Engine, strategies: Sequence[Strategy]) -> int:
+    """How many problems to work on at once: enough requests for the engine and a queue behind it."""
+    width = max(strategy.width for strategy in strategies)
+    return max(2, math.ceil(OVERSUBSCRIPTION * engine.info.slots / width))
+
+
+@dataclass(slots=True)
+class _State:
+    """What the store holds."""
+
+    samples: dict[str, list[Row]] = field(default_factory=dict)  # by problem
+    graded: set[tuple[str, int]] = field(default_factory=set)  # (problem, slot)
+    results: dict[tuple[str, str], Row] = field(default_factory=dict)  # by (problem, strategy)
+
+    @classmethod
+    def load(cls, store: Store) -> "_State":
+        state = cls()
+        for row in store.rows("samples"):
+            state.samples.setdefault(row["problem"], []).append(row)
+        state.graded = {(row["problem"], row["slot"]) for row in store.rows("grades")}
+        state.results = {(row["problem"], row["strategy"]): row for row in store.rows("results")}
+        return state
+
+
+class _Work:
+    """All work on one problem, and the pool of its samples (`reasoning.run.Pool`)."""
+
+    def __init__(
+        self, evaluation: Evaluation, problem: Problem, store: Store, state: _State, listener: Listener
+    ) -> None:
+        self._evaluation, self._problem, self._store = evaluation, problem, store
+        self._state, self._listener = state, listener
+        self._prompt = evaluation.prompts[problem.id]
+        self._asked: dict[int, float] = {}  # when a sample that was not there was asked for, by seed
+        self._rows: dict[int, Row] = {row["seed"]: row for row in state.samples.pop(problem.id, [])}
+
+    async def finish(self) -> None:
+        """Every strategy's result and every sample's grade."""
+        for strategy in self._evaluation.strategies:
+            key = (self._problem.id, spell(strategy))
+            if key not in self._state.results:
+                self._state.results[key] = await self._run(strategy)
+                self._store.append("results", self._state.results[key])
+            self._listener.solved(key[1], Outcome(self._state.results[key]["outcome"]))
+        for row in self._rows.values():
+            if (self._problem.id, row["slot"]) not in self._state.graded:
+                self._store.append("grades", self._grade(row))
+
+    def find(self, request: GenerationRequest) -> Completion | None:
+        """The stored completion of the same draw."""
+        sampling = request.sampling
+        row = self._rows.get(sampling.seed)
+        if row is not None:
+            # What ended by itself within the limit would have under any limit that leaves it room.
+            by_itself = row["finish_reason"] != FinishReason.LENGTH and len(row["token_ids"]) <= sampling.max_tokens
+            if by_itself or row["max_tokens"] == sampling.max_tokens:
+                return _completion(row)
+        self._asked[sampling.seed] = time.monotonic()
+        return None
+
+    def add(self, request: GenerationRequest, slot: int, completion: Completion) -> None:
+        """Store a completion."""
+        seed = request.sampling.seed
+        row: Row = {
+            "problem": self._problem.id,
+            "slot": slot,
+            "seed": seed,
+            "max_tokens": request.sampling.max_tokens,
+            "token_ids": completion.token_ids,
+            "finish_reason": completion.finish_reason,
+            "logprob": completion.logprob,
+            "usage": _nonzero(completion.usage),
+            "seconds": round(time.monotonic() - self._asked.pop(seed), 3),
+        }
+        self._store.append("samples", row)
+        self._rows[seed] = row
+        self._listener.sampled(len(completion.token_ids))
+
+    async def _run(self, strategy: Strategy) -> Row:
+        """The strategy's result as a row; an error that is this problem's own is a result too."""
+        run = Run(self._evaluation.settings, self._problem.id, name=spell(strategy), pool=self)
+        began = time.monotonic()
+        candidate, reason = None, "error"
+        try:
+            result = await execute(strategy, run, self._prompt)
+            candidate, reason = (
+                (None if result.chosen is None else result.candidates[result.chosen]),
+                result.stop_reason,
+            )
+            verdict = self._evaluation.task.verifier.verify(result.answer, self._problem.reference)
+        except ContextError as error:
+            verdict = Verdict(outcome=Outcome.ERROR, rule=f"ContextError: {error}")
+        except FATAL:
+            raise
+        except BethinkError as error:
+            verdict = Verdict(outcome=Outcome.ERROR, rule=f"{type(error).__name__}: {error}")
+        return {
+            "problem": self._problem.id,
+            "strategy": spell(strategy),
+            "slot": None if candidate is None else candidate.slot,
+            "answer": None if candidate is None else candidate.answer,
+            "outcome": verdict.outcome,
+            "rule": verdict.rule,
+            "stop_reason": reason,
+            "samples": run.samples,
+            "usage": _nonzero(run.usage),
+            "seconds": round(time.monotonic() - began, 3),
+            "trace": [to_json(event) for event in run.trace],
+        }
+
+    def _grade(self, row: Row) -> Row:
+        """The judgement of one sample, as a row."""
+        settings = self._evaluation.settings
+        tokenizer = settings.engines["policy"].tokenizer
+        candidate = read_candidate(tokenizer, settings.answers, row["slot"], self._prompt, _completion(row))
+        verdict = self._evaluation.task.verifier.verify(candidate.answer, self._problem.reference)
+        return {
+            "problem": self._problem.id,
+            "slot": row["slot"],
+            "answer": candidate.answer,
+            "outcome": verdict.outcome,
+            "rule": verdict.rule,
+            "text": candidate.text,
+        }
+
+
+def _completion(row: Row) -> Completion:
+    return Completion(
+        token_ids=tuple(row["token_ids"]),
+        logprobs=None,
+        sampling_logprobs=None,
+        logprob=row["logprob"],
+        finish_reason=FinishReason(row["finish_reason"]),
+        usage=Usage(**row["usage"]),
+    )
+
+
+def _nonzero(usage: Usage) -> Row:
+    return {key: value for key, value in asdict(usage).items() if value}
+
+
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
+    for error in errors.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("an exception group is never empty")

@@ -1,0 +1,1 @@
+"""How compute is spent on one problem: strategies, and the one handle that they touch."""

@@ -1,0 +1,127 @@
+"""`solve`: one question, one strategy, one answer."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from verifiers.numeric import NumberFormat
+from verifiers.workers import WorkerPool
+
+from decoding.engine import Engine
+from decoding.engines.open import open_engine
+from decoding.errors import ConfigError
+from decoding.host import OpenEngine
+from decoding.types import SamplingParams
+from reasoning.budget import Budget
+from reasoning.run import Run, RunSettings
+from reasoning.strategies import SelfConsistency, Strategy, parse_strategy, require
+from reasoning.trajectory import Prompt, Result
+from verifiers.base import AnswerFormat, Check
+
+__all__ = ["asolve", "execute", "open_engine", "solve"]
+
+PromptLike = str | Prompt | Callable[[Engine], Prompt]
+
+
+def solve(question: PromptLike, **settings: Any) -> Result:
+    """Answer one question by spending compute on it.
+
+    Works in plain code and in a notebook, whose event loop is running. Opening an engine takes tens of seconds: pass
+    an open one to answer more than one question.
+
+    Args:
+        question: The question, asked as a chat where the model has a template for one and as plain text otherwise; or
+            a `Prompt`, or a function that makes one for an engine.
+        settings: As `asolve`'s.
+
+    Returns:
+        The answer, all candidates, what it cost and how it came about.
+
+    Raises:
+        BethinkError: What was wrong and what to do; nothing else is raised on purpose.
+    """
+    opened, owned = _engine(settings)
+    try:
+        return opened.run(lambda engine: _solve(engine, question, **settings))
+    finally:
+        if owned:
+            opened.close()
+
+
+async def asolve(question: PromptLike, **settings: Any) -> Result:
+    """Answer one question from a coroutine; any number of them share one open engine and its batch.
+
+    Args:
+        question: As for `solve`.
+        settings: ``engine``, an open engine, or ``model``, a model's name. ``strategy``, one of
+            `reasoning.strategies` or its text (default: self-consistency over 16 samples). ``sampling``, its
+            `SamplingParams`, the seed left alone. ``answers``, how answers read and when two are the same (default:
+            numbers). ``budget``, ``check``, ``seed``.
+    """
+    if settings.get("engine") is None:
+        opened, owned = await asyncio.to_thread(_engine, settings)
+    else:
+        opened, owned = _engine(settings)
+    try:
+        return await opened.arun(lambda engine: _solve(engine, question, **settings))
+    finally:
+        if owned:
+            await asyncio.to_thread(opened.close)
+
+
+async def execute(strategy: Strategy, run: Run, prompt: Prompt) -> Result:
+    """Run a strategy to its end; the result then knows the whole run's usage and trace."""
+    result = await strategy(run, prompt)
+    return replace(result, usage=run.usage, trace=tuple(run.trace))
+
+
+async def _solve(
+    engine: Engine,
+    question: PromptLike,
+    *,
+    strategy: Strategy | str | None = None,
+    sampling: SamplingParams | None = None,
+    answers: AnswerFormat | None = None,
+    budget: Budget | None = None,
+    check: Check | None = None,
+    seed: int = 0,
+) -> Result:
+    if isinstance(strategy, str):
+        strategy = parse_strategy(strategy)
+    strategy = strategy or SelfConsistency(n=16)
+    require(strategy, engine)
+    prompt = _prompt(engine, question)
+    async with WorkerPool(size=1) as workers:
+        settings = RunSettings(
+            engines={"policy": engine},
+            sampling=sampling or SamplingParams(seed=0),
+            answers=answers or NumberFormat(),
+            seed=seed,
+            budget=budget or Budget(),
+            check=check,
+            workers=workers,
+        )
+        # Any number of equal questions may be asked at once: the object's id tells their requests apart in the engine.
+        run = Run(settings, prompt.question, name=f"solve-{id(settings)}")
+        return await execute(strategy, run, prompt)
+
+
+def _engine(settings: dict[str, Any]) -> tuple[OpenEngine, bool]:
+    """The engine to use, and whether it was opened here. Takes ``engine`` and ``model`` out of the settings."""
+    engine, model = settings.pop("engine", None), settings.pop("model", None)
+    if isinstance(engine, OpenEngine) and model is None:
+        return engine, False
+    if engine is None and isinstance(model, str):
+        return open_engine(model), True
+    raise ConfigError("pass either engine=open_engine(...) or model='name', and not both")
+
+
+def _prompt(engine: Engine, question: PromptLike) -> Prompt:
+    if isinstance(question, Prompt):
+        return question
+    if not isinstance(question, str):
+        return question(engine)
+    if engine.tokenizer.has_chat_template:
+        return Prompt.from_chat([{"role": "user", "content": question}], engine.tokenizer, question=question)
+    return Prompt.from_text(question, engine.tokenizer)

@@ -1,0 +1,84 @@
+"""Strategies by name, one file a paper, and how one is typed: ``self_consistency:n=16``."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from decoding.engine import Engine
+from decoding.errors import CapabilityError, ConfigError
+from reasoning.strategies.adaptive_self_consistency import AdaptiveSelfConsistency
+from reasoning.strategies.base import Strategy
+from reasoning.strategies.best_of_n import BestOfN
+from reasoning.strategies.repeated_sampling import RepeatedSampling
+from reasoning.strategies.resample import ResampleUntilAccepted
+from reasoning.strategies.self_consistency import SelfConsistency
+
+STRATEGIES: Mapping[str, type[Any]] = {
+    cls.name: cls
+    for cls in (RepeatedSampling, SelfConsistency, BestOfN, AdaptiveSelfConsistency, ResampleUntilAccepted)
+}
+
+__all__ = [
+    "STRATEGIES",
+    "AdaptiveSelfConsistency",
+    "BestOfN",
+    "RepeatedSampling",
+    "ResampleUntilAccepted",
+    "SelfConsistency",
+    "Strategy",
+    "parse_strategy",
+    "require",
+    "spell",
+]
+
+
+def parse_strategy(text: str) -> Strategy:
+    """The strategy that a text such as ``best_of_n:n=16,score=logprob`` names; raises ``ConfigError``."""
+    name, _, rest = text.partition(":")
+    name = name.strip().replace("-", "_")
+    if name not in STRATEGIES:
+        raise ConfigError(f"unknown strategy {name!r}: {_hint(name, list(STRATEGIES))}")
+    cls = STRATEGIES[name]
+    hints = get_type_hints(cls)
+    settings: dict[str, Any] = {}
+    for item in filter(None, (part.strip() for part in rest.split(","))):
+        key, equals, value = item.partition("=")
+        known = [field.name for field in fields(cls)]
+        if not equals or key not in known:
+            raise ConfigError(f"strategy {name!r} has no parameter {key!r}: {_hint(key, known)}")
+        settings[key] = _value(name, key, value, hints[key])
+    strategy: Strategy = cls(**settings)
+    for field in fields(cls):
+        number = getattr(strategy, field.name)
+        if isinstance(number, int | float) and not number > 0:
+            raise ConfigError(f"strategy {name!r}: {field.name} must be above 0, got {number}")
+    return strategy
+
+
+def spell(strategy: Strategy) -> str:
+    """The text that `parse_strategy` would read as this strategy, all parameters written out."""
+    settings = [(f.name, getattr(strategy, f.name)) for f in fields(strategy)]  # type: ignore[arg-type]
+    return strategy.name + ":" + ",".join(f"{key}={getattr(value, 'name', value)}" for key, value in settings)
+
+
+def require(strategy: Strategy, engine: Engine) -> None:
+    """Refuse a pair that can't work, before the first token; raises ``CapabilityError``."""
+    missing = strategy.needs - engine.info.capabilities
+    if missing:
+        raise CapabilityError(
+            f"{strategy.name} needs {', '.join(sorted(missing))}, which the engine {engine.info.engine} "
+            "does not have here: see the table of `bethink models`"
+        )
+
+
+def _value(name: str, key: str, text: str, kind: Any) -> Any:
+    try:
+        return kind(text) if kind in (int, float) else text
+    except ValueError:
+        raise ConfigError(f"strategy {name!r}: {key} must be of type {kind.__name__}, got {text!r}") from None
+
+
+def _hint(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"there are {', '.join(known)}"

@@ -1,0 +1,99 @@
+"""What a strategy is, and what all sampling strategies do: draw candidates, all at once or one after another."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import ClassVar, Protocol
+
+from decoding.engine import Capability
+from decoding.types import Completion, GenerationRequest
+from reasoning.run import Run
+from reasoning.selection import Vote
+from reasoning.trace import Sampled, Stopped, Voted
+from reasoning.trajectory import Candidate, Prompt, Result
+
+SAMPLING_NEEDS = frozenset({Capability.TOKEN_IDS, Capability.SEEDS})
+
+
+class Strategy(Protocol):
+    """Spends compute on one problem. A frozen dataclass of hyper-parameters; all state lives in the call."""
+
+    name: ClassVar[str]  # as typed on the command line
+    needs: ClassVar[frozenset[Capability]]  # what the engine must be able to do
+
+    @property
+    def width(self) -> int:
+        """The most requests that it has open at once: how many problems fill an engine follows from it."""
+        ...
+
+    async def __call__(self, run: Run, prompt: Prompt) -> Result:
+        """Work on one problem and return the best found, also when the budget ends first."""
+        ...
+
+
+async def draw(run: Run, prompt: Prompt, n: int) -> list[Candidate]:
+    """Candidates for slots 0 .. n - 1, drawn side by side; fewer, from the first slots, where the budget ends.
+
+    A budget in tokens is reserved slot by slot, so under a tight one the slots are drawn in rounds.
+    """
+    candidates: list[Candidate] = []
+    while requests := reserve(run, prompt, len(candidates), n):
+        for completion in await run.gather(requests):
+            candidates.append(read(run, prompt, len(candidates), completion))
+    return candidates
+
+
+async def draw_in_order(run: Run, prompt: Prompt, n: int, batch: int) -> AsyncGenerator[Candidate, None]:
+    """Candidates for slots 0 .. n - 1 one after another, with up to `batch` being drawn ahead.
+
+    Whoever stops early cancels what was drawn ahead, and what it has seen depends on the slots alone, not on which of
+    them was fast. Close it (``aclosing``) to stop.
+    """
+    slot = 0
+    while requests := reserve(run, prompt, slot, min(n, slot + batch)):
+        async with run.in_order(requests) as completions:
+            async for completion in completions:
+                yield read(run, prompt, slot, completion)
+                slot += 1
+
+
+def reserve(run: Run, prompt: Prompt, first: int, end: int) -> Sequence[GenerationRequest]:
+    """Requests for slots `first` .. `end` - 1, as many as the budget has room for."""
+    requests: list[GenerationRequest] = []
+    for slot in range(first, end):
+        request = run.request(prompt, "sample", slot)
+        if request is None:
+            break
+        requests.append(request)
+    return requests
+
+
+def read(run: Run, prompt: Prompt, slot: int, completion: Completion) -> Candidate:
+    """A completion of the prompt as a recorded candidate."""
+    candidate = run.candidate(slot, prompt, completion)
+    run.record(
+        Sampled(
+            slot=slot,
+            tokens=len(completion.token_ids),
+            finish_reason=completion.finish_reason,
+            answer=candidate.answer,
+        )
+    )
+    return candidate
+
+
+def record_vote(run: Run, candidates: Sequence[Candidate], vote: Vote) -> None:
+    """Record a vote, its answers spelt as their first voters spelt them."""
+    first = {c: i for i, c in reversed(list(enumerate(run.classes(candidates)))) if c is not None}
+    spelling = {c: str(candidates[i].answer) for c, i in first.items()}
+    run.record(
+        Voted(
+            weights={spelling[c]: weight for c, weight in vote.weights.items()},
+            winner=None if vote.winner is None else spelling[vote.winner],
+            tied=vote.tied,
+        )
+    )
+
+
+def result(run: Run, candidates: Sequence[Candidate], chosen: int | None, reason: str) -> Result:
+    """The strategy's result; records that it stopped."""
+    run.record(Stopped(reason=reason, samples=run.samples))
+    return Result(candidates=tuple(candidates), chosen=chosen, stop_reason=reason)

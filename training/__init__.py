@@ -1,0 +1,1 @@
+"""Training of policies for the reference world: one seeded command each."""

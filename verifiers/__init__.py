@@ -1,0 +1,1 @@
+"""Judges of partial and finished answers."""
