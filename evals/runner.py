@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from decoding.engine import Engine
 from decoding.errors import BethinkError, ConfigError, ContextError, EngineError, StoreError
 from decoding.types import Completion, FinishReason, GenerationRequest, Usage
+from evals.admission import Admission, Seat
 from evals.store import Row, Store
 from evals.tasks.base import Problem, Task
 from reasoning.api import execute
@@ -70,28 +71,23 @@ async def evaluate(evaluation: Evaluation, store: Store, listener: Listener | No
     for strategy in evaluation.strategies:
         require(strategy, engine)
     state = _State.load(store)
-    admitted = asyncio.Semaphore(admission(engine, evaluation.strategies))
+    admission = Admission(math.ceil(OVERSUBSCRIPTION * engine.info.slots))
+    width = max(strategy.width for strategy in evaluation.strategies)
     heard = listener or Silence()
 
-    async def work(problem: Problem) -> None:
+    async def work(problem: Problem, seat: Seat) -> None:
         try:
-            await _Work(evaluation, problem, store, state, heard).finish()
+            await _Work(evaluation, problem, store, state, heard, seat).finish()
         finally:
-            admitted.release()
+            seat.leave()
 
     try:
         async with asyncio.TaskGroup() as group:
             for problem in evaluation.task.problems:
-                await admitted.acquire()
-                group.create_task(work(problem))
+                seat = await admission.enter(width)
+                group.create_task(work(problem, seat))
     except* BethinkError as errors:
         raise _first(errors) from None
-
-
-def admission(engine: Engine, strategies: Sequence[Strategy]) -> int:
-    """How many problems to work on at once: enough requests for the engine and a queue behind it."""
-    width = max(strategy.width for strategy in strategies)
-    return max(2, math.ceil(OVERSUBSCRIPTION * engine.info.slots / width))
 
 
 @dataclass(slots=True)
@@ -116,10 +112,16 @@ class _Work:
     """All work on one problem, and the pool of its samples (`reasoning.run.Pool`)."""
 
     def __init__(
-        self, evaluation: Evaluation, problem: Problem, store: Store, state: _State, listener: Listener
+        self,
+        evaluation: Evaluation,
+        problem: Problem,
+        store: Store,
+        state: _State,
+        listener: Listener,
+        seat: Seat,
     ) -> None:
         self._evaluation, self._problem, self._store = evaluation, problem, store
-        self._state, self._listener = state, listener
+        self._state, self._listener, self._seat = state, listener, seat
         self._prompt = evaluation.prompts[problem.id]
         self._asked: dict[int, float] = {}  # when a sample that was not there was asked for, by seed
         self._rows: dict[int, Row] = {row["seed"]: row for row in state.samples.pop(problem.id, [])}
@@ -168,7 +170,9 @@ class _Work:
 
     async def _run(self, strategy: Strategy) -> Row:
         """The strategy's result as a row; an error that is this problem's own is a result too."""
-        run = Run(self._evaluation.settings, self._problem.id, name=spell(strategy), pool=self)
+        run = Run(
+            self._evaluation.settings, self._problem.id, name=spell(strategy), pool=self, on_load=self._seat.changed
+        )
         began = time.monotonic()
         candidate, reason = None, "error"
         try:

@@ -5,9 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from verifiers.numeric import NumberFormat
-from verifiers.workers import WorkerPool
-
 from decoding.engine import Engine
 from decoding.engines.open import open_engine
 from decoding.errors import ConfigError
@@ -18,6 +15,8 @@ from reasoning.run import Run, RunSettings
 from reasoning.strategies import SelfConsistency, Strategy, parse_strategy, require
 from reasoning.trajectory import Prompt, Result
 from verifiers.base import AnswerFormat, Check
+from verifiers.numeric import NumberFormat
+from verifiers.workers import WorkerPool
 
 __all__ = ["asolve", "execute", "open_engine", "solve"]
 

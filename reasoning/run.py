@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
-from verifiers.workers import WorkerPool
-
 from decoding.engine import Engine, finish_or_abort
 from decoding.errors import ConfigError, SeedError
 from decoding.seeds import PathItem, Rng, SeededRng, derive_seed
@@ -21,6 +19,7 @@ from reasoning.budget import Budget, Ledger, with_flops
 from reasoning.trace import Committed, Event
 from reasoning.trajectory import Candidate, Prompt, Trajectory, read_candidate
 from verifiers.base import AnswerFormat, Check
+from verifiers.workers import WorkerPool
 
 T = TypeVar("T")
 
@@ -60,14 +59,16 @@ class Run:
         *,
         name: str = "run",
         pool: Pool | None = None,
-        on_commit: Callable[[tuple[int, ...]], None] | None = None,
+        on_commit: Callable[[tuple[int, ...]], None] = lambda _: None,
+        on_load: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.problem_id = problem_id
         self.trace: list[Event] = []
         self._name = name  # distinguishes this run's requests from those of others in the same engine
         self._pool = pool
-        self._on_commit = on_commit
+        self._on_commit = on_commit  # hears the settled prefix
+        self._on_load = on_load  # hears by how many the open requests have changed
         self._ledger = Ledger(settings.budget)
         self._seeds: set[int] = set()
         self._open: dict[str, _Open] = {}
@@ -179,8 +180,7 @@ class Run:
     def commit(self, prefix: Trajectory) -> None:
         """Declare a prefix settled: it will open the answer whatever happens, so it may be streamed."""
         self.record(Committed(tokens=len(prefix.generated_ids)))
-        if self._on_commit is not None:
-            self._on_commit(prefix.generated_ids)
+        self._on_commit(prefix.generated_ids)
 
     # -- below -----------------------------------------------------------------------------------------------------
 
@@ -200,6 +200,7 @@ class Run:
             self._charge(opened, pooled)
             return pooled
         engine = self._engine(opened.role)
+        self._on_load(1)
         timer = self._abort_at_deadline(engine, request.id, opened)
         try:
             completion = await finish_or_abort(
@@ -208,6 +209,7 @@ class Run:
                 last_counts=lambda completion: self._charge(opened, completion),
             )
         finally:
+            self._on_load(-1)
             if timer is not None:
                 timer.cancel()
         self._charge(opened, completion)

@@ -49,7 +49,10 @@ class Verdict:
 class AnswerFormat(Protocol):
     """How answers of one kind are found in a text and when two of them are the same."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As recorded."""
+        ...
 
     def extract(self, text: str) -> Extraction:
         """The answer in a model's text. Never raises, whatever the text."""
@@ -75,8 +78,12 @@ class Verifier(Protocol):
 class Check(Protocol):
     """Accepts or refuses a finished candidate's text, without a reference."""
 
-    name: str
     oracle: ClassVar[bool]  # whether the reference went into it
+
+    @property
+    def name(self) -> str:
+        """As recorded."""
+        ...
 
     def accept(self, question: str, text: str) -> bool:
         """Whether the candidate passes. Runs in a worker program: picklable, no shared state."""

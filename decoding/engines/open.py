@@ -8,7 +8,7 @@ from typing import Any
 from decoding.engine import Engine
 from decoding.errors import ConfigError
 from decoding.host import OpenEngine
-from decoding.models import ModelSource, resolve
+from decoding.models import resolve
 
 ENGINES = ("vllm", "transformers")
 
@@ -29,7 +29,7 @@ def open_engine(
         ModelError: The model can't be found, fetched or loaded.
         ConfigError: There is no such engine or option, or its library is not installed.
     """
-    opener = _opener(engine)
+    opener = _opener(engine_named(engine))
     source = resolve(model, revision=revision, trust_remote_code=trust_remote_code)
     return OpenEngine(lambda: opener(source, **options))
 
@@ -39,24 +39,27 @@ def available_engines() -> list[str]:
     return [name for name in ENGINES if importlib.util.find_spec(name) is not None]
 
 
-def _opener(engine: str) -> Callable[..., Awaitable[Engine]]:
+def engine_named(engine: str) -> str:
+    """The engine that a name means: `auto` is the first that is installed. Raises ``ConfigError``."""
     installed = available_engines()
-    if engine == "auto" and not installed:
-        raise ConfigError("neither vllm nor transformers is installed: see Installing in the README")
-    name = installed[0] if engine == "auto" else engine
-    if name not in ENGINES:
-        close = difflib.get_close_matches(name, ENGINES, n=1)
+    if engine == "auto":
+        if not installed:
+            raise ConfigError("neither vllm nor transformers is installed: see Installing in the README")
+        return installed[0]
+    if engine not in ENGINES:
+        close = difflib.get_close_matches(engine, ENGINES, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(f"unknown engine {name!r}: {hint}there are auto, {', '.join(ENGINES)}")
-    if name not in installed:
-        raise ConfigError(f"the engine {name!r} needs the package {name}, which is not installed: see the README")
-    if name == "vllm":
+        raise ConfigError(f"unknown engine {engine!r}: {hint}there are auto, {', '.join(ENGINES)}")
+    if engine not in installed:
+        raise ConfigError(f"the engine {engine!r} needs the package {engine}, which is not installed: see the README")
+    return engine
+
+
+def _opener(engine: str) -> Callable[..., Awaitable[Engine]]:
+    if engine == "vllm":
         from decoding.engines.vllm import open_vllm
 
         return open_vllm
     from decoding.engines.transformers import open_transformers
 
     return open_transformers
-
-
-__all__ = ["ENGINES", "ModelSource", "available_engines", "open_engine"]

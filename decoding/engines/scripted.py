@@ -12,7 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from decoding.engine import Capability, EngineInfo, check_context, finish_or_abort
+from decoding.engine import EngineInfo, check_context, finish_or_abort
+from decoding.engines.capabilities import CAPABILITIES
 from decoding.errors import ConfigError
 from decoding.sampling import Floats, draw
 from decoding.types import Completion, Delta, FinishReason, GenerationRequest, Usage
@@ -113,7 +114,7 @@ class ScriptedEngine:
             parameters=parameters,
             context_length=context_length,
             slots=slots,
-            capabilities=frozenset(Capability) - {Capability.PREFIX_CACHE},
+            capabilities=CAPABILITIES["scripted"],
         )
         self._rows: dict[str, _Row] = {}  # by request id: all that are in flight
         self._queue: deque[_Row] = deque()

@@ -8,12 +8,13 @@ import os
 import sys
 import types
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from decoding.engine import Capability, EngineInfo, Tokenizer, check_context, finish_or_abort
+from decoding.engines.capabilities import CAPABILITIES
 from decoding.engines.vllm_orphans import OWNER
 from decoding.errors import ConfigError, EngineError, ModelError
 from decoding.models import ModelSource, load_tokenizer, model_shape
@@ -31,9 +32,12 @@ CPU_DEFAULTS: dict[str, Any] = {
     "block_size": 32,  # the least; prompts shorter than a block never hit the prefix cache
     "max_num_seqs": 256,
 }
-QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TQDM_DISABLE": "1"}
+QUIET = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+}
 CPU_KV_GIB = "2"
-CAPABILITIES = frozenset(Capability) - {Capability.SAMPLING_LOGPROBS}
 
 
 async def open_vllm(source: ModelSource, **options: Any) -> "VllmEngine":
@@ -41,34 +45,42 @@ async def open_vllm(source: ModelSource, **options: Any) -> "VllmEngine":
 
     Raises ``ConfigError`` for an unknown option, ``ModelError`` if vLLM can't load the model.
     """
-    _prepare_environment()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # importing vLLM emits FutureWarnings of its own
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.platforms import current_platform
-        from vllm.v1.engine.async_llm import AsyncLLM
-    defaults = dict(CPU_DEFAULTS) if current_platform.is_cpu() else {}
-    defaults |= {"enable_prefix_caching": True, "disable_log_stats": True}
-    arguments = {
-        "model": source.path,
-        "tokenizer": source.path,
-        "trust_remote_code": source.trust_remote_code,
-        **defaults,
-        **options,
-    }
-    unknown = set(options) - set(AsyncEngineArgs.__dataclass_fields__)
-    if unknown:
-        raise ConfigError(f"vLLM {version_of_vllm()} has no engine option {sorted(unknown)}: see AsyncEngineArgs")
-    if current_platform.is_cpu():
-        length = arguments.get("max_model_len") or model_shape(source).context_length
-        arguments.setdefault("max_num_batched_tokens", max(2048, length))
+    arguments = engine_arguments(source, options)
     with warnings.catch_warnings(), _without_main_module():
         warnings.simplefilter("ignore")
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
         try:
             llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         except Exception as error:
             raise ModelError(f"vLLM could not start {source.name}: {type(error).__name__}: {error}") from error
     return VllmEngine(llm, source)
+
+
+def engine_arguments(source: ModelSource, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What vLLM is started with: our defaults for this kind of machine, and over them the user's options."""
+    _prepare_environment()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # importing vLLM emits FutureWarnings of its own
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
+    unknown = set(options) - set(AsyncEngineArgs.__dataclass_fields__)
+    if unknown:
+        raise ConfigError(f"vLLM {version_of_vllm()} has no engine option {sorted(unknown)}: see AsyncEngineArgs")
+    arguments: dict[str, Any] = {
+        "model": source.path,
+        "trust_remote_code": source.trust_remote_code,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        **(CPU_DEFAULTS if current_platform.is_cpu() else {}),
+        **options,
+    }
+    if current_platform.is_cpu():  # without chunked prefill a whole prompt has to fit into a batch
+        length = arguments.get("max_model_len") or model_shape(source).context_length
+        arguments.setdefault("max_num_batched_tokens", max(2048, length))
+    return arguments
 
 
 def version_of_vllm() -> str:
@@ -91,9 +103,9 @@ class VllmEngine:
         self._in_flight: set[str] = set()
         self._numbered = 0
         config = llm.vllm_config
-        capabilities = CAPABILITIES
+        capabilities = CAPABILITIES["vllm"]
         if config.model_config.logprobs_mode == "processed_logprobs":
-            capabilities = CAPABILITIES - {Capability.LOGPROBS} | {Capability.SAMPLING_LOGPROBS}
+            capabilities = capabilities - {Capability.LOGPROBS} | {Capability.SAMPLING_LOGPROBS}
         if not config.cache_config.enable_prefix_caching:
             capabilities -= {Capability.PREFIX_CACHE}
         self._info = EngineInfo(
@@ -146,7 +158,8 @@ class VllmEngine:
         for request_id in list(self._in_flight):
             await self.abort(request_id)
         self._llm.shutdown()
-        del self._llm  # its destructor shuts down again, which fails once the interpreter has begun to end
+        # Its destructor shuts down again, which fails once the interpreter has begun to end.
+        self._llm.shutdown = lambda timeout=None: None
 
     def _admit(self, request: GenerationRequest) -> GenerationRequest:
         """The request with an id and with no more tokens than the context has room for."""

@@ -16,7 +16,7 @@ facts are wrong nearly every time, others now and then.
 import random
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 MAX_VALUE = 999
 MAX_FACTOR = 9
@@ -25,8 +25,10 @@ MAX_DIFFICULTY = 16
 
 Operator = Literal["+", "-", "*"]
 
-_STEP = re.compile(r"(\d+)([-+*])(\d+)=(\d+)\Z")
-_ANSWER = re.compile(r"^#(\d+)$", re.MULTILINE)
+# Models write anything: digits of other scripts and numbers that int() refuses for their length are malformed.
+_NUMBER = "[0-9]{1,100}"
+_STEP = re.compile(rf"({_NUMBER})([-+*])({_NUMBER})=({_NUMBER})")
+_ANSWER = re.compile(rf"^#({_NUMBER})$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +91,15 @@ class Chain:
 
     @classmethod
     def parse(cls, question: str) -> "Chain":
-        """Read a question back; raises ``ValueError`` on anything that `question` did not print."""
-        start, *operations = question.rstrip("\n").split(",")
+        """Read a question back, with or without its closing newline; raises ``ValueError`` on any other spelling."""
+        start, *operations = question.removesuffix("\n").split(",")
         parsed = tuple(Operation(operator=_operator(o[:1]), operand=int(o[1:])) for o in operations)
-        return cls(start=int(start), operations=parsed)
+        chain = cls(start=int(start), operations=parsed)
+        if (
+            chain.question != question.removesuffix("\n") + "\n"
+        ):  # int() takes spaces, signs, underscores and leading zeros
+            raise ValueError(f"not a question of the reference world: {question[:80]!r}")
+        return chain
 
 
 def generate(difficulty: int, rng: random.Random) -> Chain:
@@ -127,21 +134,36 @@ def check_steps(chain: Chain, text: str) -> list[bool]:
     but no line after one that is malformed or out of place can be. The answer line is right if it repeats the value
     written last.
 
-    Returns one bool a line, [lines].
+    Returns one bool a line, [lines]. A newline ends the line before it; after the last one no line has begun yet.
     """
     labels: list[bool] = []
     value: int | None = chain.start
-    for index, line in enumerate(text.split("\n") if text else []):
+    for index, line in enumerate(text.removesuffix("\n").split("\n") if text else []):
         written = _read_line(chain, index, line, value)
         labels.append(written is not None and written.right)
         value = written.value if written is not None else None
     return labels
 
 
+class Answer(NamedTuple):
+    """A number that a solution gives as its answer."""
+
+    value: str  # without leading zeros
+    span: tuple[int, int]  # where in the text
+
+
+def find_answer(text: str) -> Answer | None:
+    """The number behind the last ``#`` line; None where no line answers."""
+    found = None
+    for found in _ANSWER.finditer(text):  # noqa: B007  the last one is wanted
+        pass
+    return None if found is None else Answer(str(int(found[1])), found.span(1))
+
+
 def read_answer(text: str) -> str | None:
-    """The number behind the last ``#`` line, without leading zeros; None where no line answers."""
-    found: list[str] = _ANSWER.findall(text)
-    return str(int(found[-1])) if found else None
+    """The value of `find_answer`."""
+    found = find_answer(text)
+    return None if found is None else found.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,11 @@ class AdaptiveSelfConsistency:
         """The samples drawn ahead."""
         return min(self.n, self.batch)
 
+    @property
+    def most_samples(self) -> int:
+        """``n``."""
+        return self.n
+
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw until decided, vote."""
         candidates: list[Candidate] = []

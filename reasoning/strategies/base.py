@@ -24,6 +24,11 @@ class Strategy(Protocol):
         """The most requests that it has open at once: how many problems fill an engine follows from it."""
         ...
 
+    @property
+    def most_samples(self) -> int:
+        """The most trajectories that it starts from the prompt."""
+        ...
+
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Work on one problem and return the best found, also when the budget ends first."""
         ...

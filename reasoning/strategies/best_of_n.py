@@ -26,9 +26,18 @@ class BestOfN:
     n: int = 16
     score: str | Score = "mean_logprob"  # a name of reasoning.scores, or a score
 
+    def __post_init__(self) -> None:
+        if isinstance(self.score, str):
+            score_by_name(self.score)  # a wrong name is refused when it is typed, not after the sampling
+
     @property
     def width(self) -> int:
         """All samples at once."""
+        return self.n
+
+    @property
+    def most_samples(self) -> int:
+        """``n``."""
         return self.n
 
     async def __call__(self, run: Run, prompt: Prompt) -> Result:

@@ -28,6 +28,11 @@ class RepeatedSampling:
         """All samples at once."""
         return self.n
 
+    @property
+    def most_samples(self) -> int:
+        """``n``."""
+        return self.n
+
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw."""
         candidates = await draw(run, prompt, self.n)

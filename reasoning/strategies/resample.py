@@ -33,6 +33,11 @@ class ResampleUntilAccepted:
         """The attempts drawn ahead."""
         return min(self.k, self.batch)
 
+    @property
+    def most_samples(self) -> int:
+        """``k``."""
+        return self.k
+
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw, check, stop at the first accepted."""
         check = run.settings.check

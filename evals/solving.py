@@ -1,0 +1,60 @@
+"""One question, put and read the way a task would."""
+
+from dataclasses import replace
+
+from decoding.errors import ConfigError
+from decoding.host import OpenEngine
+from decoding.types import SamplingParams
+from evals.prompts import render, template_named
+from evals.tasks.reference import Chain
+from evals.tasks.reference_task import ReferenceFormat, StepsCheck
+from reasoning.api import solve
+from reasoning.budget import Budget
+from reasoning.trajectory import Result
+from verifiers.base import AnswerFormat, Check
+from verifiers.numeric import NumberFormat
+
+FORMATS: dict[str, AnswerFormat] = {"number": NumberFormat(), "reference": ReferenceFormat()}
+DEFAULT_MAX_TOKENS = 1024
+
+
+def answer_one(
+    engine: OpenEngine,
+    question: str,
+    *,
+    task: str,
+    strategy: str,
+    budget: Budget,
+    seed: int,
+    max_tokens: int | None = None,
+    **sampling: float,
+) -> Result:
+    """Solve one question with a task's prompt, answer format and check; raises ``BethinkError``."""
+    if task not in FORMATS:
+        raise ConfigError(f"solve reads answers as {' or '.join(FORMATS)}, not as {task!r}")
+    check: Check | None = None
+    if task == "reference":
+        question, check = _chain(question), StepsCheck()
+    template = template_named("plain" if task == "reference" else "zero_shot")
+    context = engine.engine.info.context_length
+    prompt = render(template, question, engine.engine.tokenizer)
+    room = max(1, context - len(prompt.token_ids))
+    params = SamplingParams(seed=0, max_tokens=max_tokens or min(DEFAULT_MAX_TOKENS, room))
+    return solve(
+        prompt,
+        engine=engine,
+        strategy=strategy,
+        sampling=replace(params, **sampling),  # type: ignore[arg-type]
+        answers=FORMATS[task],
+        budget=budget,
+        check=check,
+        seed=seed,
+    )
+
+
+def _chain(question: str) -> str:
+    """The question as the reference world writes it, with its newline."""
+    try:
+        return Chain.parse(question.strip()).question
+    except ValueError as error:
+        raise ConfigError(f"{question!r} is no chain such as 83,+56,*7: {error}") from None
