@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.table import Table
+from rich.table import Column, Table
 
 from bethink import Budget, open_engine
 from decoding.errors import BethinkError, ConfigError
@@ -84,6 +84,7 @@ def solve(
     if question == "-":
         question = sys.stdin.read()
     options = parse_options(engine_option or [])
+    print(f"opening {model}", file=sys.stderr)
     with open_engine(model, engine, revision=revision, trust_remote_code=trust_remote_code, **options) as opened:
         result = answer_one(
             opened,
@@ -219,14 +220,14 @@ def models() -> None:
     from decoding.models import EMBEDDED
     from reasoning.strategies import STRATEGIES
 
-    table = Table("model", "what it is", "licence", "size")
+    table = Table(Column("model", no_wrap=True), "what it is", "licence", "size")
     for name, embedded in EMBEDDED.items():
         table.add_row(name, embedded.description, embedded.licence, embedded.size)
     out.print(table)
-    installed = available_engines()
-    grid = Table(
-        "strategy", "needs", *(name if name in installed else f"{name} (not installed)" for name in CAPABILITIES)
-    )
+    # The scripted engine is for tests and needs no package.
+    usable = {"scripted", *available_engines()}
+    heads = [name if name in usable else f"{name} (not installed)" for name in CAPABILITIES]
+    grid = Table(Column("strategy", no_wrap=True), "needs", *heads)
     for name, strategy in STRATEGIES.items():
         runs = ["yes" if strategy.needs <= capabilities else "no" for capabilities in CAPABILITIES.values()]
         grid.add_row(name, ", ".join(sorted(strategy.needs)), *runs)

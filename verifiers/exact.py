@@ -123,10 +123,9 @@ def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def _lm_eval_spelling(text: str) -> str:
-    """What the task's ``regexes_to_ignore`` and ``ignore_case`` leave of a text."""
-    for ignored in (",", r"\$", r"(?s).*#### ", r"\.$"):
-        text = re.sub(ignored, "", text)
-    return text.lower()
+    r"""What the tasks' ``regexes_to_ignore`` (``,``, ``\$``, ``(?s).*#### ``, ``\.$``) and ``ignore_case`` leave."""
+    text = text.replace(",", "").replace("$", "").rpartition("#### ")[2]  # as a pattern it would be quadratic
+    return re.sub(r"\.$", "", text).lower()
 
 
 def _read(match: re.Match[str] | None, group: int | str, rule: str) -> Extraction:

@@ -6,11 +6,13 @@ pipeline and data parallelism, quantisation, its own speculative decoding) is pa
 
 import os
 import sys
+import tempfile
 import types
 import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decoding.engine import Capability, EngineInfo, Tokenizer, check_context, finish_or_abort
@@ -45,26 +47,26 @@ async def open_vllm(source: ModelSource, **options: Any) -> "VllmEngine":
 
     Raises ``ConfigError`` for an unknown option, ``ModelError`` if vLLM can't load the model.
     """
-    arguments = engine_arguments(source, options)
-    with warnings.catch_warnings(), _without_main_module():
-        warnings.simplefilter("ignore")
+    log = Path(tempfile.gettempdir()) / f"bethink-vllm-{os.getpid()}.log"
+    with started_quietly(log):
+        arguments = engine_arguments(source, options)
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
         try:
             llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         except Exception as error:
-            raise ModelError(f"vLLM could not start {source.name}: {type(error).__name__}: {error}") from error
-    return VllmEngine(llm, source)
+            what = f"{type(error).__name__}: {error}"
+            raise ModelError(f"vLLM could not start {source.name}: {what}\nIts log is {log}") from error
+    return VllmEngine(llm, source, log)
 
 
 def engine_arguments(source: ModelSource, options: Mapping[str, Any]) -> dict[str, Any]:
     """What vLLM is started with: our defaults for this kind of machine, and over them the user's options."""
     _prepare_environment()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # importing vLLM emits FutureWarnings of its own
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.platforms import current_platform
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.platforms import current_platform
+
     unknown = set(options) - set(AsyncEngineArgs.__dataclass_fields__)
     if unknown:
         raise ConfigError(f"vLLM {version_of_vllm()} has no engine option {sorted(unknown)}: see AsyncEngineArgs")
@@ -93,11 +95,11 @@ def version_of_vllm() -> str:
 class VllmEngine:
     """An `Engine` over `AsyncLLM`. It belongs to the event loop that it was opened on."""
 
-    def __init__(self, llm: "AsyncLLM", source: ModelSource) -> None:
+    def __init__(self, llm: "AsyncLLM", source: ModelSource, log: Path) -> None:
         from vllm import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
-        self._llm = llm
+        self._llm, self._log = llm, log
         self._tokenizer = load_tokenizer(source)
         self._prompt, self._kind = TokensPrompt, RequestOutputKind
         self._in_flight: set[str] = set()
@@ -160,6 +162,7 @@ class VllmEngine:
         self._llm.shutdown()
         # Its destructor shuts down again, which fails once the interpreter has begun to end.
         self._llm.shutdown = lambda timeout=None: None
+        self._log.unlink(missing_ok=True)
 
     def _admit(self, request: GenerationRequest) -> GenerationRequest:
         """The request with an id and with no more tokens than the context has room for."""
@@ -187,7 +190,7 @@ class VllmEngine:
             async for output in self._llm.generate(prompt, vllm_sampling(request.sampling, kind), request.id):
                 yield output
         except (EngineDeadError, EngineGenerateError) as error:
-            raise EngineError(f"vLLM failed: {error}; its own messages above say why") from error
+            raise EngineError(f"vLLM failed: {error}; its log is {self._log}") from error
         finally:
             self._in_flight.discard(request.id)
 
@@ -267,15 +270,21 @@ def _prepare_environment() -> None:
 
 
 @contextmanager
-def _without_main_module() -> Iterator[None]:
-    """Hide the caller's script from processes started meanwhile, so that they don't run it a second time.
+def started_quietly(log: Path) -> Iterator[None]:
+    """Start processes that write to `log` instead of the terminal and that don't run the caller's script again.
 
-    A spawned process imports its parent's main module again; a script without an ``if __name__ == "__main__"`` would
-    start another engine in there, and so on.
+    vLLM's processes inherit standard error and have much to say that a user can't change. And a spawned process
+    imports its parent's main module: a script without an ``if __name__ == "__main__"`` would start another engine in
+    there, and so on.
     """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    main, terminal = sys.modules["__main__"], os.dup(2)
+    with log.open("ab") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            sys.modules["__main__"] = main
