@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Column, Table
 
 from bethink import Budget, open_engine
@@ -189,7 +189,7 @@ def evaluate(
         print("stopped; what was finished is kept, run the same line again to go on", file=sys.stderr)
         raise typer.Exit(INTERRUPTED_EXIT) from None
     report = write_report(target)
-    _print_report(target)
+    _print_report(report, target)
     if failed := sum(line.errors for line in report.strategies):
         print(f"error: {failed} problems ended in an error; see results.jsonl in {target}", file=sys.stderr)
         raise typer.Exit(FAILED_PROBLEMS_EXIT)
@@ -208,8 +208,7 @@ def report(
     from evals.session import write_report
 
     for folder in folders:
-        write_report(folder)
-        _print_report(folder)
+        _print_report(write_report(folder), folder)
 
 
 @app.command()
@@ -305,9 +304,30 @@ def parse_options(items: list[str]) -> dict[str, Any]:
     return options
 
 
-def _print_report(folder: Path) -> None:
-    out.print(Markdown((folder / "report.md").read_text()))
+def _print_report(report: Any, folder: Path) -> None:
+    """The tables of a report, for a terminal of 80 columns."""
+    style = {"box": box.SIMPLE_HEAD, "title_justify": "left", "title_style": "bold"}
+    strategies = Table("strategy", title=report.title, **style)
+    for head in ("right, % (95 %)", "samples", "tokens"):
+        strategies.add_column(head, justify="right", no_wrap=True)
+    for line in report.strategies:
+        cells = (_interval(line.accuracy), f"{line.samples:.1f}", f"{line.tokens:.0f}")
+        strategies.add_row(line.strategy, *cells)
+    out.print(strategies)
+    by_k: dict[int, dict[str, str]] = {}
+    for point in report.curves:
+        by_k.setdefault(point.k, {})[point.metric] = _interval(point.value)
+    if by_k:
+        title = f"{report.pool_problems} problems x {report.pool_samples} samples, %"
+        curves = Table("k", *by_k[1], title=title, **style)
+        for k, cells_of_k in by_k.items():
+            curves.add_row(str(k), *cells_of_k.values())
+        out.print(curves)
     print(f"tables and plots are in {folder}", file=sys.stderr)
+
+
+def _interval(value: Any) -> str:
+    return f"{100 * value.mean:.1f} ({100 * value.low:.1f} to {100 * value.high:.1f})"
 
 
 def _print_estimate(estimate: Any, target: Path) -> None:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from decoding.errors import StoreError
+from decoding.errors import BethinkError, StoreError
 from evals.metrics import Interval, best_of_n_at_k, bootstrap_curves, maj_at_k, pass_at_k, wilson
 from evals.store import Row, read_config, read_rows
+from reasoning.strategies import spell_short
 
 LEVEL = 0.95
 METRICS = ("coverage", "majority", "best_of_n")
@@ -153,7 +154,7 @@ def _strategy_lines(rows: Iterable[Row]) -> list[StrategyLine]:
         by_strategy.setdefault(row["strategy"], []).append(row)
     return [
         StrategyLine(
-            strategy=strategy,
+            strategy=_short_name(strategy),
             problems=len(rows),
             accuracy=wilson(sum(row["outcome"] == "correct" for row in rows), len(rows), level=LEVEL),
             no_answer=sum(row["outcome"] == "no_answer" for row in rows),
@@ -206,6 +207,14 @@ def _decoded(usage: Row) -> int:
 def _mean(values: Iterable[float]) -> float:
     array: npt.NDArray[np.float64] = np.fromiter(values, dtype=np.float64)
     return float(array.mean()) if array.size else 0.0
+
+
+def _short_name(strategy: str) -> str:
+    """The short spelling, or the text itself where this bethink knows no such strategy."""
+    try:
+        return spell_short(strategy)
+    except BethinkError:
+        return strategy
 
 
 def _percent(share: float) -> str:

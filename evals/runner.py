@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from decoding.engine import Engine
 from decoding.errors import BethinkError, ConfigError, ContextError, EngineError, StoreError
 from decoding.types import Completion, FinishReason, GenerationRequest, Usage
 from evals.admission import Admission, Seat

@@ -30,6 +30,7 @@ __all__ = [
     "parse_strategy",
     "require",
     "spell",
+    "spell_short",
 ]
 
 
@@ -60,6 +61,15 @@ def spell(strategy: Strategy) -> str:
     """The text that `parse_strategy` would read as this strategy, all parameters written out."""
     settings = [(f.name, getattr(strategy, f.name)) for f in fields(strategy)]  # type: ignore[arg-type]
     return strategy.name + ":" + ",".join(f"{key}={getattr(value, 'name', value)}" for key, value in settings)
+
+
+def spell_short(text: str) -> str:
+    """A spelling without the parameters that have their default values, the first one excepted; for tables."""
+    strategy = parse_strategy(text)
+    name, _, settings = text.partition(":")
+    usual = dict(item.split("=") for item in spell(type(strategy)()).partition(":")[2].split(","))
+    kept = [i for n, i in enumerate(settings.split(",")) if n == 0 or i.split("=")[1] != usual[i.split("=")[0]]]
+    return f"{name}:{','.join(kept)}"
 
 
 def require(strategy: Strategy, engine: Engine) -> None:

@@ -1,0 +1,419 @@
+"""What every engine promises, tested on each: the same laws, seeds, stops, counts and cancelling."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from decoding.engine import Capability
+from decoding.engines.capabilities import CAPABILITIES
+from decoding.errors import ConfigError, ContextError, EngineError
+from decoding.sampling import sampling_law
+from decoding.types import FinishReason, SamplingParams
+from tests.engines import SUBJECTS, TOKENS, request
+
+CHEAP = ["scripted", "transformers"]  # opened again and again
+PATIENCE = 60  # seconds, for what should take none: a lost slot shows as a timeout
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("policy")
+
+
+@pytest.fixture(scope="session", params=[*CHEAP, pytest.param("vllm", marks=pytest.mark.engine)])
+def subject(request, folder):
+    return SUBJECTS[request.param](folder)
+
+
+@pytest.fixture(scope="session")
+def opened(subject):
+    with subject.open() as opened:
+        yield opened
+
+
+@pytest.fixture(params=CHEAP)
+def cheap(request, folder):
+    return SUBJECTS[request.param](folder)
+
+
+def draw(opened, requests):
+    async def work(engine):
+        return await asyncio.wait_for(asyncio.gather(*map(engine.generate, requests)), PATIENCE)
+
+    return opened.run(work)
+
+
+def draw_one(opened, prompt, **keywords):
+    return draw(opened, [request(prompt, **keywords)])[0]
+
+
+def many(subject, **keywords):
+    return [request(prompt, seed=1000 + i, **keywords) for i, prompt in enumerate(subject.prompts)]
+
+
+def differing(some, others):
+    return sum(a.token_ids != b.token_ids for a, b in zip(some, others, strict=True))
+
+
+def find(opened, subject, wanted, **keywords):
+    """The first of 64 undisturbed (request, completion) pairs that is as wanted."""
+    requests = [request(subject.prompts[seed % 16], seed=seed, **keywords) for seed in range(64)]
+    for one, completion in zip(requests, draw(opened, requests), strict=True):
+        if wanted(completion):
+            return one, completion
+    raise AssertionError("none of 64 completions is as the test needs it")
+
+
+# Seeds and company
+
+
+def test_a_request_is_a_function_of_its_seed(opened, subject):
+    first = draw(opened, many(subject))
+    assert differing(first, draw(opened, many(subject))) <= subject.mismatches
+    others = [draw_one(opened, subject.prompts[5], seed=seed).token_ids for seed in range(8)]
+    assert len(set(others)) > 4
+
+
+def test_company_and_order_change_nothing(opened, subject):
+    requests = many(subject)
+    together = draw(opened, requests)
+    alone = [draw(opened, [one])[0] for one in requests]
+    reverse = draw(opened, requests[::-1])[::-1]
+    assert sum(len(completion.token_ids) for completion in together) > 16 * 12
+    assert differing(together, alone) <= subject.mismatches
+    assert differing(together, reverse) <= subject.mismatches
+
+
+def test_the_number_of_slots_changes_nothing(cheap):
+    results = []
+    for slots in (1, 3, 64):
+        with cheap.open(slots=slots) as opened:
+            assert opened.engine.info.slots == slots
+            results.append(draw(opened, many(cheap)))
+    assert differing(results[0], results[1]) <= cheap.mismatches
+    assert differing(results[0], results[2]) <= cheap.mismatches
+
+
+# Laws
+
+
+def test_logprobs_are_the_models_own_at_temperature_1(opened, subject):
+    """Whatever was drawn from: temperature and filters don't show in them."""
+    for one, completion in [
+        *zip(many(subject), draw(opened, many(subject)), strict=True),
+        *zip(many(subject), draw(opened, many(subject, temperature=0.7, top_p=0.9)), strict=True),
+    ]:
+        laws = subject.logprobs(one.prompt_token_ids, completion.token_ids)
+        chosen = laws[np.arange(len(laws)), list(completion.token_ids)]
+        np.testing.assert_allclose(completion.logprobs, chosen, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        {"temperature": 0.7, "top_p": 0.9},
+        {"temperature": 1.3, "top_k": 3},
+        {"temperature": 1.0, "min_p": 0.2},
+        {"temperature": 0.0},
+    ],
+)
+def test_sampling_logprobs_are_of_the_law_that_was_drawn_from(opened, subject, law):
+    has = Capability.SAMPLING_LOGPROBS in opened.engine.info.capabilities
+    for one, completion in zip(many(subject), draw(opened, many(subject, **law)), strict=True):
+        laws = subject.logprobs(one.prompt_token_ids, completion.token_ids)
+        with np.errstate(divide="ignore"):
+            wanted = np.log([sampling_law(row, SamplingParams(seed=0, **law)) for row in laws])
+        chosen = wanted[np.arange(len(laws)), list(completion.token_ids)]
+        assert np.isfinite(chosen).all()  # nothing outside the filters is ever drawn, whether it is reported or not
+        if has:
+            np.testing.assert_allclose(completion.sampling_logprobs, chosen, atol=1e-3)
+        else:
+            assert completion.sampling_logprobs is None
+
+
+def test_greedy_is_argmax(opened, subject):
+    for one, completion in zip(many(subject), draw(opened, many(subject, temperature=0.0)), strict=True):
+        laws = subject.logprobs(one.prompt_token_ids, completion.token_ids)
+        assert completion.token_ids == tuple(laws.argmax(axis=1))
+
+
+def test_draws_follow_the_law(opened, subject):
+    """First tokens of 2000 seeds against the exact law: a chi-square that a fair sampler passes 999 times of 1000."""
+    from scipy.stats import chi2
+
+    prompt = subject.prompts[3]
+    seeds = [request(prompt, seed=seed * 7919, max_tokens=1) for seed in range(2000)]
+    counts = np.bincount([one.token_ids[0] for one in draw(opened, seeds)], minlength=subject.size)
+    expected = 2000 * sampling_law(subject.logprobs(prompt, [0])[0], seeds[0].sampling)
+    large = expected >= 5
+    pooled = [*zip(counts[large], expected[large], strict=True), (counts[~large].sum(), expected[~large].sum())]
+    assert len(pooled) > 4
+    statistic = sum((seen - wanted) ** 2 / wanted for seen, wanted in pooled if wanted > 0)
+    assert statistic < chi2.ppf(0.999, len(pooled) - 1)
+
+
+def test_without_logprobs_there_are_none(opened, subject):
+    completion = draw_one(opened, subject.prompts[0], logprobs=False)
+    assert completion.logprobs is None
+    assert completion.sampling_logprobs is None
+    assert completion.token_ids == draw_one(opened, subject.prompts[0]).token_ids
+
+
+# Ends
+
+
+def test_a_stop_token_ends_it_and_is_kept(opened, subject):
+    one, full = find(opened, subject, lambda completion: len(set(completion.token_ids[:8])) > 3)
+    last = max(full.token_ids.index(token) for token in full.token_ids[:8])
+    stop = full.token_ids[last]
+    assert stop not in opened.engine.tokenizer.eos_token_ids
+    stopped = draw_one(opened, one.prompt_token_ids, seed=one.sampling.seed, stop_token_ids=(stop,))
+    assert stopped.token_ids == full.token_ids[: last + 1]
+    assert stopped.finish_reason is FinishReason.STOP
+
+
+def test_a_stop_string_ends_it_with_the_token_that_completes_it(opened, subject):
+    """The string spans three tokens, and its first characters have appeared before in vain."""
+    decode = opened.engine.tokenizer.decode
+    one, full = find(opened, subject, lambda completion: len(decode(completion.token_ids[11:14])) == 3)
+    stop = decode(full.token_ids[11:14])
+    end = next(i for i in range(len(full.token_ids)) if stop in decode(full.token_ids[: i + 1]))
+    stopped = draw_one(opened, one.prompt_token_ids, seed=one.sampling.seed, stop=("no such text", stop))
+    assert stopped.token_ids == full.token_ids[: end + 1]
+    assert stopped.finish_reason is FinishReason.STOP
+    assert len(stopped.logprobs) == end + 1
+
+
+def test_eos_ends_it_as_eos_even_if_it_is_a_stop_token_too(opened, subject):
+    eos = opened.engine.tokenizer.eos_token_ids
+    one, full = find(opened, subject, lambda completion: completion.finish_reason is FinishReason.EOS)
+    assert full.token_ids[-1] in eos
+    assert not eos.intersection(full.token_ids[:-1])
+    again = draw_one(opened, one.prompt_token_ids, seed=one.sampling.seed, stop_token_ids=tuple(eos))
+    assert again.token_ids == full.token_ids
+    assert again.finish_reason is FinishReason.EOS
+
+
+def test_max_tokens_ends_it_as_length(opened, subject):
+    one, full = find(opened, subject, lambda completion: len(completion.token_ids) > 6)
+    cut = draw_one(opened, one.prompt_token_ids, seed=one.sampling.seed, max_tokens=5)
+    assert cut.token_ids == full.token_ids[:5]
+    assert cut.finish_reason is FinishReason.LENGTH
+
+
+def test_a_stop_on_the_very_last_token_is_a_stop(opened, subject):
+    one, full = find(opened, subject, lambda completion: len(completion.token_ids) > 6)
+    stop = full.token_ids[4]
+    cut = full.token_ids.index(stop) + 1
+    keywords = {"seed": one.sampling.seed, "max_tokens": cut, "stop_token_ids": (stop,)}
+    assert draw_one(opened, one.prompt_token_ids, **keywords).finish_reason is FinishReason.STOP
+
+
+def test_the_context_ends_it_as_length(opened, subject):
+    filler = subject.prompts[-1][-4:]
+    prompt = (*subject.prompts[0], *filler * subject.context)[: subject.context - 3]
+    completions = draw(opened, [request(prompt, seed=seed, max_tokens=64) for seed in range(32)])
+    assert max(len(completion.token_ids) for completion in completions) == 3
+    full = [c for c in completions if len(c.token_ids) == 3 and c.finish_reason is not FinishReason.EOS]
+    assert full
+    assert {completion.finish_reason for completion in full} == {FinishReason.LENGTH}
+    laws = subject.logprobs(prompt, full[0].token_ids)
+    np.testing.assert_allclose(full[0].logprobs, laws[range(3), list(full[0].token_ids)], atol=1e-3)
+
+
+def test_requests_that_can_not_work_are_refused(opened, subject):
+    with pytest.raises(ContextError, match="context"):
+        draw_one(opened, subject.prompts[0][:1] * subject.context)
+    with pytest.raises(ContextError, match="no tokens"):
+        draw_one(opened, ())
+    with pytest.raises(ConfigError, match="in flight"):
+        draw(opened, [request(subject.prompts[0], id="twin", max_tokens=4)] * 2)
+
+
+# Cancelling
+
+
+def long_one(opened, subject, id=""):
+    """A request that takes a while, and what it writes undisturbed."""
+    one, full = find(opened, subject, lambda completion: len(completion.token_ids) >= 24, max_tokens=48)
+    return request(one.prompt_token_ids, seed=one.sampling.seed, max_tokens=48, id=id), full
+
+
+async def second_delta(stream):
+    """Wait until two deltas have come."""
+    await anext(stream)
+    await anext(stream)
+
+
+def check_cancelled(completion, full):
+    written = len(completion.token_ids)
+    assert completion.finish_reason is FinishReason.CANCELLED
+    assert completion.token_ids == full.token_ids[:written]
+    assert completion.usage.requests == 1
+    assert completion.usage.generated_tokens == 0
+    assert completion.usage.aborted_tokens == written
+    assert written < len(full.token_ids)
+
+
+def test_an_aborted_request_returns_what_it_has(opened, subject):
+    one, full = long_one(opened, subject, id="victim")
+    companion = request(one.prompt_token_ids, seed=one.sampling.seed, max_tokens=48)
+
+    async def work(engine):
+        victim = asyncio.ensure_future(engine.generate(one))
+        stream = engine.stream(companion)
+        await second_delta(stream)
+        await engine.abort("victim")
+        await engine.abort("nobody")
+        rest = [delta async for delta in stream]
+        return await victim, rest[-1].completion
+
+    completion, other = opened.run(work)
+    check_cancelled(completion, full)
+    assert completion.token_ids
+    assert len(completion.logprobs) == len(completion.token_ids)
+    usage = completion.usage
+    assert usage.prompt_tokens_computed + usage.prompt_tokens_cached == len(one.prompt_token_ids)
+    assert other.token_ids == full.token_ids  # nobody else notices
+
+
+def test_aborting_frees_the_slot(cheap):
+    """One slot, held by a request; another waits. Both are aborted, and a third gets the slot."""
+    with cheap.open(slots=1) as opened:
+        holder, full = long_one(opened, cheap, id="holder")
+
+        async def work(engine):
+            stream = engine.stream(holder)
+            await second_delta(stream)
+            waiting = asyncio.ensure_future(engine.generate(request(cheap.prompts[0], id="waiting")))
+            await asyncio.sleep(0)
+            await engine.abort("waiting")
+            unborn = await waiting
+            third = asyncio.ensure_future(engine.generate(request(cheap.prompts[1], id="waiting")))
+            await engine.abort("holder")
+            held = [delta async for delta in stream][-1].completion
+            return held, unborn, await asyncio.wait_for(third, PATIENCE)
+
+        held, unborn, third = opened.run(work)
+        check_cancelled(held, full)
+        assert (unborn.token_ids, unborn.finish_reason) == ((), FinishReason.CANCELLED)
+        assert unborn.usage.prompt_tokens_computed == 0  # it never ran
+        assert third.token_ids == draw_one(opened, cheap.prompts[1]).token_ids
+
+
+def test_cancelling_the_task_lets_go_before_it_is_over(cheap):
+    """By the time the cancellation arrives, the id is free and the only slot is too."""
+    with cheap.open(slots=1) as opened:
+        one, full = long_one(opened, cheap, id="mine")
+
+        async def work(engine):
+            task = asyncio.create_task(engine.generate(one))
+            await asyncio.sleep(0.001)
+            task.cancel()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return await asyncio.wait_for(engine.generate(one), PATIENCE)
+
+        assert opened.run(work).token_ids == full.token_ids
+
+
+def test_cancelling_a_task_leaves_the_others_alone(opened, subject):
+    one, full = long_one(opened, subject)
+    requests = many(subject)
+    undisturbed = draw(opened, requests)
+
+    async def work(engine):
+        task = asyncio.create_task(engine.generate(one))
+        others = asyncio.gather(*map(engine.generate, requests))
+        await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await others, await engine.generate(one)
+
+    others, again = opened.run(work)
+    assert differing(others, undisturbed) <= subject.mismatches
+    assert again.token_ids == full.token_ids
+
+
+def test_a_reader_that_leaves_a_stream_frees_the_slot(cheap):
+    with cheap.open(slots=1) as opened:
+        one, _ = long_one(opened, cheap, id="left")
+
+        async def work(engine):
+            stream = engine.stream(one)
+            await second_delta(stream)
+            await stream.aclose()
+            return await asyncio.wait_for(engine.generate(one), PATIENCE)
+
+        assert opened.run(work).finish_reason is not FinishReason.CANCELLED
+
+
+def test_closing_ends_what_is_in_flight_as_cancelled(cheap):
+    with cheap.open(slots=1) as opened:
+        one, full = long_one(opened, cheap)
+
+        async def work(engine):
+            tasks = [asyncio.create_task(engine.generate(one)) for _ in range(3)]
+            await asyncio.sleep(0.001)
+            await engine.aclose()
+            return await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
+
+        for completion in opened.run(work):
+            check_cancelled(completion, full)
+
+
+# Ids, counts, capabilities
+
+
+def test_completions_go_on_from_their_own_ids(opened, subject):
+    """Nothing is lost or added on the way out and in again: greedy in two pieces is greedy in one."""
+    whole = draw(opened, many(subject, temperature=0.0, max_tokens=24))
+    heads = draw(opened, many(subject, temperature=0.0, max_tokens=10))
+    split = [
+        (head, request(prompt + head.token_ids, temperature=0.0, max_tokens=14))
+        for prompt, head in zip(subject.prompts, heads, strict=True)
+        if head.finish_reason is FinishReason.LENGTH
+    ]
+    tails = draw(opened, [rest for _, rest in split])
+    joined = [head.token_ids + tail.token_ids for (head, _), tail in zip(split, tails, strict=True)]
+    assert len(joined) > 8
+    assert joined == [one.token_ids for one in whole if len(one.token_ids) > 10]
+
+
+def test_usage_adds_up(opened, subject):
+    for one, completion in zip(many(subject), draw(opened, many(subject)), strict=True):
+        usage = completion.usage
+        assert usage.requests == 1
+        assert usage.prompt_tokens_computed + usage.prompt_tokens_cached == len(one.prompt_token_ids)
+        assert usage.generated_tokens == len(completion.token_ids)
+        assert (usage.overrun_tokens, usage.aborted_tokens, usage.scored_tokens) == (0, 0, 0)
+
+
+def test_streams_join_to_the_completion(opened, subject):
+    one, full = long_one(opened, subject)
+
+    async def work(engine):
+        return [delta async for delta in engine.stream(one)]
+
+    deltas = opened.run(work)
+    assert sum((delta.token_ids for delta in deltas), ()) == full.token_ids
+    assert deltas[-1].completion.token_ids == full.token_ids
+    assert all(delta.completion is None for delta in deltas[:-1])
+    assert len(deltas) > 4  # it came in pieces
+
+
+def test_capabilities_are_honest(opened, subject):
+    info = opened.engine.info
+    assert info.engine == subject.name
+    assert info.context_length == subject.context
+    assert info.capabilities == CAPABILITIES[subject.name]
+    completion = draw_one(opened, subject.prompts[0])
+    assert (completion.logprobs is not None) == (Capability.LOGPROBS in info.capabilities)
+    assert (completion.sampling_logprobs is not None) == (Capability.SAMPLING_LOGPROBS in info.capabilities)
+    shared = (*subject.prompts[-1], *subject.prompts[-2], *subject.prompts[-3])[: subject.context - 2]
+    repeated = [draw_one(opened, shared, seed=seed, max_tokens=1).usage for seed in range(2)]
+    assert (repeated[1].prompt_tokens_cached > 0) == (Capability.PREFIX_CACHE in info.capabilities)
+    assert completion.usage.generated_tokens <= TOKENS
