@@ -79,7 +79,9 @@ def _request(prompt: tuple[int, ...], index: int, tokens: int) -> GenerationRequ
 
 async def _open_scripted(slots: int) -> Engine:
     rng = random.Random("laws")
-    rows = {(a, b): [rng.random() for _ in range(8)] for a in range(8) for b in range(8)}
+    rows: dict[tuple[int, ...], list[float]] = {
+        (a, b): [rng.random() for _ in range(8)] for a in range(8) for b in range(8)
+    }
     laws = {key: [weight / sum(row) for weight in row] for key, row in rows.items()}
     return ScriptedEngine(
         Table(vocabulary=tuple("abcdefgh"), eos_token_ids=frozenset(), laws={**laws, (): [1 / 8] * 8}), slots=slots

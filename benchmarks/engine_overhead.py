@@ -78,12 +78,12 @@ class Recorder:
         return completion
 
 
-async def run_eval(engine: Engine, plan: Plan) -> tuple[Recorder, float]:
+async def run_eval(engine: Any, plan: Plan) -> tuple[Recorder, float]:
     """One evaluation into a fresh folder; the recorder and the seconds that it took."""
-    await engine._llm.reset_prefix_cache()  # type: ignore[attr-defined]
+    await engine._llm.reset_prefix_cache()
     recorder = Recorder(engine)
     settings = RunSettings(
-        engines={"policy": recorder},  # type: ignore[dict-item]
+        engines={"policy": recorder},
         sampling=plan.sampling,
         answers=plan.task.answers,
     )

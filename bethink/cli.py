@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Column, Table
 
 from bethink import Budget, open_engine
+from bethink.tables import print_estimate, print_models, print_report
 from decoding.errors import BethinkError, ConfigError
 
 app = typer.Typer(
@@ -180,7 +179,7 @@ def evaluate(
     if warning := required_context(plan):
         print(f"note: {warning}", file=sys.stderr)
     if dry_run:
-        _print_estimate(estimate(plan, target.parent), target)
+        print_estimate(estimate(plan, target.parent), target)
         return
     print(f"results go to {target}", file=sys.stderr)
     try:
@@ -189,7 +188,7 @@ def evaluate(
         print("stopped; what was finished is kept, run the same line again to go on", file=sys.stderr)
         raise typer.Exit(INTERRUPTED_EXIT) from None
     report = write_report(target)
-    _print_report(report, target)
+    print_report(report, target)
     if failed := sum(line.errors for line in report.strategies):
         print(f"error: {failed} problems ended in an error; see results.jsonl in {target}", file=sys.stderr)
         raise typer.Exit(FAILED_PROBLEMS_EXIT)
@@ -208,29 +207,13 @@ def report(
     from evals.session import write_report
 
     for folder in folders:
-        _print_report(write_report(folder), folder)
+        print_report(write_report(folder), folder)
 
 
 @app.command()
 def models() -> None:
     """List the models that need no hub, the engines that are installed, and which strategy runs on which engine."""
-    from decoding.engines.capabilities import CAPABILITIES
-    from decoding.engines.open import available_engines
-    from decoding.models import EMBEDDED
-    from reasoning.strategies import STRATEGIES
-
-    table = Table(Column("model", no_wrap=True), "what it is", "licence", "size")
-    for name, embedded in EMBEDDED.items():
-        table.add_row(name, embedded.description, embedded.licence, embedded.size)
-    out.print(table)
-    # The scripted engine is for tests and needs no package.
-    usable = {"scripted", *available_engines()}
-    heads = [name if name in usable else f"{name} (not installed)" for name in CAPABILITIES]
-    grid = Table(Column("strategy", no_wrap=True), "needs", *heads)
-    for name, strategy in STRATEGIES.items():
-        runs = ["yes" if strategy.needs <= capabilities else "no" for capabilities in CAPABILITIES.values()]
-        grid.add_row(name, ", ".join(sorted(strategy.needs)), *runs)
-    out.print(grid)
+    print_models()
 
 
 @train_app.command()
@@ -302,47 +285,6 @@ def parse_options(items: list[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             options[key] = value
     return options
-
-
-def _print_report(report: Any, folder: Path) -> None:
-    """The tables of a report, for a terminal of 80 columns."""
-    style = {"box": box.SIMPLE_HEAD, "title_justify": "left", "title_style": "bold"}
-    strategies = Table("strategy", title=report.title, **style)
-    for head in ("right, % (95 %)", "samples", "tokens"):
-        strategies.add_column(head, justify="right", no_wrap=True)
-    for line in report.strategies:
-        cells = (_interval(line.accuracy), f"{line.samples:.1f}", f"{line.tokens:.0f}")
-        strategies.add_row(line.strategy, *cells)
-    out.print(strategies)
-    by_k: dict[int, dict[str, str]] = {}
-    for point in report.curves:
-        by_k.setdefault(point.k, {})[point.metric] = _interval(point.value)
-    if by_k:
-        title = f"{report.pool_problems} problems x {report.pool_samples} samples, %"
-        curves = Table("k", *by_k[1], title=title, **style)
-        for k, cells_of_k in by_k.items():
-            curves.add_row(str(k), *cells_of_k.values())
-        out.print(curves)
-    print(f"tables and plots are in {folder}", file=sys.stderr)
-
-
-def _interval(value: Any) -> str:
-    return f"{100 * value.mean:.1f} ({100 * value.low:.1f} to {100 * value.high:.1f})"
-
-
-def _print_estimate(estimate: Any, target: Path) -> None:
-    likely = "unknown" if estimate.likely_tokens is None else f"{estimate.likely_tokens:,.0f}"
-    seconds = "unknown" if estimate.seconds is None else f"{estimate.seconds:,.0f} s, and the engine's start"
-    table = Table(show_header=False)
-    table.add_row("results would go to", str(target))
-    table.add_row("problems", f"{estimate.problems:,}")
-    table.add_row("samples, at most", f"{estimate.samples:,}")
-    table.add_row("prompt tokens, mean", f"{estimate.prompt_tokens:,}")
-    table.add_row("generated tokens, at most", f"{estimate.most_tokens:,}")
-    table.add_row("generated tokens, likely", likely)
-    table.add_row("time, likely", seconds)
-    table.add_row("estimated from", estimate.basis)
-    out.print(table)
 
 
 @contextlib.contextmanager

@@ -71,4 +71,5 @@ def counter_uniforms(seeds: npt.NDArray[np.uint64], counters: npt.NDArray[np.uin
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     state = state ^ (state >> np.uint64(31))
-    return (state >> np.uint64(64 - UNIFORM_BITS)).astype(np.float64) * 2.0**-UNIFORM_BITS
+    uniforms: npt.NDArray[np.float64] = (state >> np.uint64(64 - UNIFORM_BITS)).astype(np.float64)
+    return uniforms * 2.0**-UNIFORM_BITS

@@ -63,8 +63,8 @@ class ProgressBar:
             self._bar.update(self._task, completed=done, line=self._line())
         elif time.monotonic() - self._said > LINE_EVERY:
             self._said = time.monotonic()
-            left = (self._total - done) * self.seconds / done if done else float("nan")
-            print(f"{self._line()}, {self.seconds:.0f} s, about {left:.0f} s left", file=sys.stderr, flush=True)
+            left = f", about {(self._total - done) * self.seconds / done:.0f} s left" if done else ""
+            print(f"{self._line()}, {self.seconds:.0f} s{left}", file=sys.stderr, flush=True)
 
     def _line(self) -> str:
         first = self._strategies[0]

@@ -88,7 +88,7 @@ def to_markdown(report: Report) -> str:
     ]
     for line in report.strategies:
         lines.append(
-            f"| {line.strategy} | {line.problems} | {_percent(line.accuracy.mean)} | {_range(line.accuracy)} "
+            f"| {line.strategy} | {line.problems} | {percent(line.accuracy.mean)} | {_range(line.accuracy)} "
             f"| {line.no_answer} | {line.errors} | {line.samples:.1f} | {line.tokens:.0f} | {line.flops / 1e9:.3g} |"
         )
     lines += ["", "Samples, tokens and FLOPs are means a problem; intervals are Wilson's.", ""]
@@ -97,14 +97,14 @@ def to_markdown(report: Report) -> str:
         lines += ["| k | " + " | ".join(f"{metric}, % | 95 %" for metric in METRICS) + " |", "|" + "---|" * 7]
         for k in sorted({point.k for point in report.curves}):
             points = {point.metric: point.value for point in report.curves if point.k == k}
-            cells = " | ".join(f"{_percent(points[m].mean)} | {_range(points[m])}" for m in METRICS)
+            cells = " | ".join(f"{percent(points[m].mean)} | {_range(points[m])}" for m in METRICS)
             lines.append(f"| {k} | {cells} |")
         lines += [
             "",
             "Coverage is unbiased pass@k; majority and best-of-n (by mean log-probability) are exact means over all "
             "k-subsets of the pool, ties shared evenly; intervals are from a bootstrap over problems.",
-            f"A sample has {report.tokens_a_sample:.1f} tokens; {_percent(report.truncated)} % ran into the limit, "
-            f"{_percent(report.unanswered)} % give no answer.",
+            f"A sample has {report.tokens_a_sample:.1f} tokens; {percent(report.truncated)} % ran into the limit, "
+            f"{percent(report.unanswered)} % give no answer.",
             "",
         ]
     return "\n".join(lines)
@@ -217,12 +217,13 @@ def _short_name(strategy: str) -> str:
         return strategy
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+def percent(share: float) -> str:
+    """A share in percent, with one decimal; never "-0.0", which rounding errors would give."""
+    return f"{round(100 * share, 1) + 0.0:.1f}"
 
 
 def _range(interval: Interval) -> str:
-    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+    return f"{percent(interval.low)} to {percent(interval.high)}"
 
 
 def _short(number: float) -> str:

@@ -42,9 +42,9 @@ class Subject:
     mismatches: int  # completions of 16 that may differ with their company
 
 
-def request(prompt: Sequence[int], *, seed: int = 0, id: str = "", **sampling) -> GenerationRequest:
+def request(prompt: Sequence[int], *, seed: int = 0, name: str = "", **sampling) -> GenerationRequest:
     sampling = {"max_tokens": TOKENS, **sampling}
-    return GenerationRequest(id=id, prompt_token_ids=tuple(prompt), sampling=SamplingParams(seed=seed, **sampling))
+    return GenerationRequest(id=name, prompt_token_ids=tuple(prompt), sampling=SamplingParams(seed=seed, **sampling))
 
 
 def _open_scripted(*, slots: int = 64) -> OpenEngine:
@@ -60,16 +60,16 @@ def _script_logprobs(prompt: Sequence[int], completion: Sequence[int]) -> Floats
 
 @functools.cache
 def random_policy(folder: Path):
-    """A policy of the reference world with random weights, saved to `folder`: unsure of everything, unlike a trained one.
+    """A policy with random weights, saved to `folder`: sure of nothing, unlike a trained one.
 
-    Its logits are spread out, so that laws have likely and unlikely tokens; special tokens have logit 0 and are rare.
+    Its logits are spread out, so that laws have likely and unlikely tokens. Those of special tokens are near 0: rare,
+    but not equal, since engines differ in which of two equal tokens a filter drops.
     """
     from training.policy import SPECIAL, PolicyRecipe, save, untrained
 
     recipe = PolicyRecipe(hidden=64, layers=2, heads=2, feed_forward=128, steps=0)
     model = untrained(recipe).eval()
-    model.lm_head.weight.data *= 12
-    model.lm_head.weight.data[: len(SPECIAL)] = 0
+    model.lm_head.weight.data[len(SPECIAL) :] *= 12
     save(model, recipe, folder)
     return model
 

@@ -1,16 +1,19 @@
 """What every engine promises, tested on each: the same laws, seeds, stops, counts and cancelling."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
 
 from decoding.engine import Capability
 from decoding.engines.capabilities import CAPABILITIES
+from decoding.engines.open import open_engine
+from decoding.engines.transformers import StopStrings
 from decoding.errors import ConfigError, ContextError, EngineError
 from decoding.sampling import sampling_law
 from decoding.types import FinishReason, SamplingParams
-from tests.engines import SUBJECTS, TOKENS, request
+from tests.engines import SUBJECTS, TOKENS, plain_logprobs, request
 
 CHEAP = ["scripted", "transformers"]  # opened again and again
 PATIENCE = 60  # seconds, for what should take none: a lost slot shows as a timeout
@@ -56,13 +59,13 @@ def differing(some, others):
     return sum(a.token_ids != b.token_ids for a, b in zip(some, others, strict=True))
 
 
-def find(opened, subject, wanted, **keywords):
-    """The first of 64 undisturbed (request, completion) pairs that is as wanted."""
-    requests = [request(subject.prompts[seed % 16], seed=seed, **keywords) for seed in range(64)]
+def find(opened, subject, wanted, among=64, **keywords):
+    """The first undisturbed (request, completion) pair that is as wanted."""
+    requests = [request(subject.prompts[seed % 16], seed=seed, **keywords) for seed in range(among)]
     for one, completion in zip(requests, draw(opened, requests), strict=True):
         if wanted(completion):
             return one, completion
-    raise AssertionError("none of 64 completions is as the test needs it")
+    raise AssertionError("none of the completions is as the test needs it")
 
 
 # Seeds and company
@@ -228,16 +231,16 @@ def test_requests_that_can_not_work_are_refused(opened, subject):
     with pytest.raises(ContextError, match="no tokens"):
         draw_one(opened, ())
     with pytest.raises(ConfigError, match="in flight"):
-        draw(opened, [request(subject.prompts[0], id="twin", max_tokens=4)] * 2)
+        draw(opened, [request(subject.prompts[0], name="twin", max_tokens=4)] * 2)
 
 
 # Cancelling
 
 
-def long_one(opened, subject, id=""):
+def long_one(opened, subject, name=""):
     """A request that takes a while, and what it writes undisturbed."""
-    one, full = find(opened, subject, lambda completion: len(completion.token_ids) >= 24, max_tokens=48)
-    return request(one.prompt_token_ids, seed=one.sampling.seed, max_tokens=48, id=id), full
+    one, full = find(opened, subject, lambda completion: len(completion.token_ids) >= 24, among=16, max_tokens=48)
+    return request(one.prompt_token_ids, seed=one.sampling.seed, max_tokens=48, name=name), full
 
 
 async def second_delta(stream):
@@ -257,7 +260,7 @@ def check_cancelled(completion, full):
 
 
 def test_an_aborted_request_returns_what_it_has(opened, subject):
-    one, full = long_one(opened, subject, id="victim")
+    one, full = long_one(opened, subject, name="victim")
     companion = request(one.prompt_token_ids, seed=one.sampling.seed, max_tokens=48)
 
     async def work(engine):
@@ -281,16 +284,16 @@ def test_an_aborted_request_returns_what_it_has(opened, subject):
 def test_aborting_frees_the_slot(cheap):
     """One slot, held by a request; another waits. Both are aborted, and a third gets the slot."""
     with cheap.open(slots=1) as opened:
-        holder, full = long_one(opened, cheap, id="holder")
+        holder, full = long_one(opened, cheap, name="holder")
 
         async def work(engine):
             stream = engine.stream(holder)
             await second_delta(stream)
-            waiting = asyncio.ensure_future(engine.generate(request(cheap.prompts[0], id="waiting")))
+            waiting = asyncio.ensure_future(engine.generate(request(cheap.prompts[0], name="waiting")))
             await asyncio.sleep(0)
             await engine.abort("waiting")
             unborn = await waiting
-            third = asyncio.ensure_future(engine.generate(request(cheap.prompts[1], id="waiting")))
+            third = asyncio.ensure_future(engine.generate(request(cheap.prompts[1], name="waiting")))
             await engine.abort("holder")
             held = [delta async for delta in stream][-1].completion
             return held, unborn, await asyncio.wait_for(third, PATIENCE)
@@ -305,7 +308,7 @@ def test_aborting_frees_the_slot(cheap):
 def test_cancelling_the_task_lets_go_before_it_is_over(cheap):
     """By the time the cancellation arrives, the id is free and the only slot is too."""
     with cheap.open(slots=1) as opened:
-        one, full = long_one(opened, cheap, id="mine")
+        one, full = long_one(opened, cheap, name="mine")
 
         async def work(engine):
             task = asyncio.create_task(engine.generate(one))
@@ -340,7 +343,7 @@ def test_cancelling_a_task_leaves_the_others_alone(opened, subject):
 
 def test_a_reader_that_leaves_a_stream_frees_the_slot(cheap):
     with cheap.open(slots=1) as opened:
-        one, _ = long_one(opened, cheap, id="left")
+        one, _ = long_one(opened, cheap, name="left")
 
         async def work(engine):
             stream = engine.stream(one)
@@ -417,3 +420,209 @@ def test_capabilities_are_honest(opened, subject):
     repeated = [draw_one(opened, shared, seed=seed, max_tokens=1).usage for seed in range(2)]
     assert (repeated[1].prompt_tokens_cached > 0) == (Capability.PREFIX_CACHE in info.capabilities)
     assert completion.usage.generated_tokens <= TOKENS
+
+
+# The transformers engine alone
+
+
+@pytest.fixture
+def policy_engine(folder):
+    with SUBJECTS["transformers"](folder).open(slots=3) as opened:
+        yield opened
+
+
+def test_a_step_that_fails_tells_everybody_and_the_engine_goes_on(folder, policy_engine):
+    """Five requests over three slots: those in slots and those in the queue hear of it, with the cause."""
+    subject = SUBJECTS["transformers"](folder)
+    before = draw(policy_engine, many(subject))
+    model = policy_engine.engine._batch._model._model
+    calls = iter(range(1000))
+
+    def fails_once(*_):
+        if next(calls) == 3:
+            raise ValueError("out of luck")
+
+    hook = model.register_forward_pre_hook(fails_once)
+
+    async def work(engine):
+        tasks = [engine.generate(one) for one in many(subject)[:5]]
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENCE)
+
+    errors = policy_engine.run(work)
+    hook.remove()
+    assert all(isinstance(error, EngineError) and "out of luck" in str(error) for error in errors)
+    assert all(isinstance(error.__cause__, ValueError) for error in errors)
+    assert differing(before, draw(policy_engine, many(subject))) <= subject.mismatches
+
+
+def test_logits_that_are_not_numbers_never_become_tokens(folder, policy_engine):
+    """And what they left in the cache touches nobody: weight 0 times NaN is NaN."""
+    subject = SUBJECTS["transformers"](folder)
+    before = draw(policy_engine, many(subject))
+    embedding = policy_engine.engine._batch._model._model.get_input_embeddings()
+    hook = embedding.register_forward_hook(lambda *arguments: arguments[2] * float("nan"))
+    for temperature in (0.0, 1.0):
+        with pytest.raises(EngineError, match="not finite"):
+            draw_one(policy_engine, subject.prompts[0], temperature=temperature)
+    hook.remove()
+    assert differing(before, draw(policy_engine, many(subject))) <= subject.mismatches
+
+
+def test_an_id_outside_the_vocabulary_harms_nobody(folder, policy_engine):
+    subject = SUBJECTS["transformers"](folder)
+
+    async def work(engine):
+        bad = [request((1, subject.size)), request((-1,))]
+        return await asyncio.gather(*map(engine.generate, [*bad, *many(subject)[:2]]), return_exceptions=True)
+
+    too_large, negative, *good = policy_engine.run(work)
+    assert isinstance(too_large, ConfigError)
+    assert isinstance(negative, ConfigError)
+    assert [one.usage.requests for one in good] == [1, 1]
+
+
+def test_a_closed_engine_says_so_and_its_thread_is_gone(folder):
+    subject, before = SUBJECTS["transformers"](folder), set(threading.enumerate())
+    with subject.open() as opened:
+        draw_one(opened, subject.prompts[0])
+        assert any(thread.name.startswith("bethink-transformers") for thread in set(threading.enumerate()) - before)
+        opened.run(lambda engine: engine.aclose())
+        opened.run(lambda engine: engine.aclose())
+        with pytest.raises(EngineError, match="closed"):
+            draw_one(opened, subject.prompts[0])
+    left = set(threading.enumerate()) - before
+    assert not [thread.name for thread in left]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"slots": 0}, "at least 1"),
+        ({"dtype": "float3"}, "bfloat16"),
+        ({"device": "abacus"}, "cuda:0"),
+        ({"max_context": 257}, "8 to 256"),
+        ({"gpu_memory_utilization": 0.9}, "no option"),
+    ],
+)
+def test_options_that_can_not_work_are_refused(folder, options, message):
+    SUBJECTS["transformers"](folder)
+    with pytest.raises(ConfigError, match=message):
+        open_engine(str(folder), "transformers", **options)
+
+
+TINY = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 23}
+GROUPED = {**TINY, "num_key_value_heads": 2, "max_position_embeddings": 64}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "context"),
+    [
+        ("Llama", GROUPED, 64),
+        ("GPT2", {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 48, "vocab_size": 23}, 48),
+        ("OPT", {**TINY, "ffn_dim": 48, "max_position_embeddings": 64, "word_embed_proj_dim": 32}, 64),
+        ("Qwen3", {**GROUPED, "head_dim": 16, "tie_word_embeddings": True}, 64),
+        ("Mistral", {**GROUPED, "sliding_window": 40}, 40),
+        ("Gemma2", {**GROUPED, "head_dim": 8, "sliding_window": 40}, 40),
+        ("Phi3", {**GROUPED, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}, 64),
+        ("Mixtral", {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2}, 64),
+        ("GPTNeoX", {**TINY, "max_position_embeddings": 64}, 64),
+    ],
+)
+def test_models_of_other_families_compute_what_they_compute_alone(tmp_path, name, settings, context):
+    """Random weights, ragged rows that come and go, up to the end of the context."""
+    model = save_random(name, settings, tmp_path)
+    with open_engine(str(tmp_path), "transformers", slots=3, threads=1) as opened:
+        assert opened.engine.info.context_length == context
+        prompts = [tuple(3 + (7 * i + j * j) % 20 for j in range(1 + 3 * i)) for i in range(6)]
+        requests = [request(prompt, seed=i, max_tokens=64) for i, prompt in enumerate(prompts)]
+        longest = 0
+        for one, completion in zip(requests, draw(opened, requests), strict=True):
+            laws = plain_logprobs(model, one.prompt_token_ids, completion.token_ids)
+            chosen = laws[np.arange(len(laws)), list(completion.token_ids)]
+            np.testing.assert_allclose(completion.logprobs, chosen, atol=1e-3)
+            longest = max(longest, len(one.prompt_token_ids) + len(completion.token_ids))
+        assert longest == context
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("Mamba", {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 23}),
+        ("Bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 23}),
+    ],
+)
+def test_models_that_slots_do_not_fit_are_refused_when_opened(tmp_path, name, settings):
+    """Rather than answering wrongly: these keep no cache of keys, or read positions off the mask."""
+    save_random(name, settings, tmp_path)
+    with pytest.raises(ConfigError, match="vllm"):
+        open_engine(str(tmp_path), "transformers")
+
+
+def save_random(name, settings, folder):
+    import torch
+    import transformers
+
+    from training.policy import tokenizer
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**settings)
+    model = getattr(transformers, f"{name}ForCausalLM", None) or transformers.GPT2LMHeadModel
+    model = model(config).eval()
+    for parameter in model.get_input_embeddings().parameters():
+        parameter.data *= 20
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return model
+
+
+# Stop strings
+
+
+@pytest.mark.parametrize("stops", [("ab",), ("é",), ("日本",), ("a日", "🙂"), ("\n\n",), ("b",)])
+def test_stop_strings_are_found_where_the_whole_text_first_holds_them(stops):
+    """A byte a token, so characters of up to four bytes come in pieces: compared with decoding everything each time."""
+    rng = np.random.default_rng(0)
+    letters = list("ab\né日本🙂")
+
+    def decode(ids):
+        return bytes(ids).decode(errors="replace")
+
+    found = 0
+    for _ in range(200):
+        ids = list("".join(rng.choice(letters, 12)).encode())
+        if rng.random() < 0.3:
+            ids.insert(int(rng.integers(len(ids))), 0xFF)  # a byte that belongs to no character
+        want = next((i for i in range(len(ids)) if any(stop in decode(ids[: i + 1]) for stop in stops)), None)
+        search = StopStrings(stops, decode)
+        got = next((i for i, token in enumerate(ids) if search.feed(token)), None)
+        assert got == want, ids
+        found += got is not None
+    assert found > 20
+
+
+def test_stop_strings_are_found_across_tokens_that_lose_their_space_at_the_start_of_a_text():
+    """As in SentencePiece: a decoded piece depends on whether anything stands before it."""
+    words = ["\u2581the", "\u2581end", "of", "\u2581", "."]
+
+    def decode(ids):
+        return "".join(words[i] for i in ids).replace("\u2581", " ").removeprefix(" ")
+
+    rng = np.random.default_rng(0)
+    for stop in ("the end", "end.", " .", "endof the", "  "):
+        for _ in range(100):
+            ids = rng.integers(len(words), size=10).tolist()
+            want = next((i for i in range(10) if stop in decode(ids[: i + 1])), None)
+            search = StopStrings([stop], decode)
+            assert next((i for i, token in enumerate(ids) if search.feed(token)), None) == want
+
+
+def test_looking_for_stop_strings_reads_a_few_tokens_however_long_the_text():
+    lengths = []
+
+    def decode(ids):
+        lengths.append(len(ids))
+        return "x" * len(ids)
+
+    search = StopStrings(["never"], decode)
+    assert not any(search.feed(0) for _ in range(500))
+    assert max(lengths) <= 2

@@ -8,8 +8,8 @@ import numpy as np
 from decoding.engines.scripted import ScriptedEngine, Table
 from decoding.sampling import Floats
 from decoding.types import Completion, GenerationRequest, SamplingParams
-from evals.tasks.reference_task import ExactVerifier, ReferenceFormat
 from evals.tasks.base import Problem, Task
+from evals.tasks.reference_task import ExactVerifier, ReferenceFormat
 from reasoning.budget import Budget
 from reasoning.run import RunSettings
 from reasoning.trajectory import Prompt

@@ -145,7 +145,7 @@ def train(
         ids, labels = (tensor.to(device) for tensor in next(data))
         loss = loss_of(model, ids, labels)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()

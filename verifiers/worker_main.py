@@ -93,7 +93,6 @@ def _limit(what: int, value: int) -> None:
 
 
 def _describe(error: BaseException) -> tuple[str, str, str]:
-    traceback.clear_frames(error.__traceback__)  # what they hold may be all the memory there is
     try:
         line = f"{type(error).__name__}: {error}"
     except BaseException:  # an error that can't be printed

@@ -1,7 +1,7 @@
 """CPU work in programs of its own, which can be killed: judging answers, running checks.
 
-A worker is a fresh Python (no fork: the parent may hold torch, threads, an engine). It is limited in CPU time, so that a
-loaded machine changes no verdict, and in memory; a deadline in wall time, much longer, catches what sleeps. A worker
+A worker is a fresh Python (no fork: the parent may hold torch, threads, an engine). It is limited in CPU time, so that
+a loaded machine changes no verdict, and in memory; a deadline in wall time, much longer, catches what sleeps. A worker
 that runs past a limit is killed, with all that it has started, and another takes its place.
 
 Workers start when they are needed, and end with the pool, or with the program, even if that is killed. On Linux the
@@ -48,7 +48,7 @@ class WorkerPool:
         if wall_seconds < cpu_seconds:
             raise ConfigError(f"wall_seconds must be at least cpu_seconds, {cpu_seconds}, got {wall_seconds}")
         self._cpu_seconds, self._wall_seconds, self._memory_bytes = cpu_seconds, wall_seconds, memory_bytes
-        self._slots = asyncio.Semaphore(size)
+        self._size, self._slots = size, asyncio.Semaphore(size)
         self._workers: set[Process] = set()
         self._idle: list[Process] = []
         self._ending: set[asyncio.Future[None]] = set()
@@ -86,24 +86,30 @@ class WorkerPool:
                     raise self._reason(name, worker, error) from None
                 raise
             self._idle.append(worker)
-        return _result(name, reply)
+        result: T = _result(name, reply)
+        return result
 
     async def aclose(self) -> None:
         """End all workers. Calls that are running or waiting end with ``WorkerError``."""
         self._closed = True
         idle, self._idle = self._idle, []
-        await asyncio.gather(*(self._end(worker, _GRACE if worker in idle else 0.0) for worker in set(self._workers)))
+        for worker in self._workers.difference(idle):  # its call sees that and winds it up
+            _kill(worker)
+        await asyncio.gather(*(self._end(worker, _GRACE) for worker in idle))
+        for _ in range(self._size):  # a call holds its slot until its worker is gone
+            await self._slots.acquire()
+        for _ in range(self._size):
+            self._slots.release()
         await asyncio.gather(*self._ending)
 
     async def _take(self) -> Process:
         """An idle worker that is alive, or a new one."""
-        while self._idle and not self._closed:
+        while self._idle:
             worker = self._idle.pop()
             if worker.returncode is None:
                 return worker
             await self._end(worker)
-        if self._closed:
-            raise WorkerError("the worker pool is closed: make the call before its `async with` block ends")
+        self._require_open()
         # -P: a folder's own json.py must not stand in for Python's; what is on our path comes by PYTHONPATH.
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         command = (sys.executable, "-P", "-m", "verifiers.worker_main", str(os.getpid()), str(self._memory_bytes))
@@ -115,7 +121,14 @@ class WorkerPool:
             env=os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"PYTHONPATH": path},
         )
         self._workers.add(worker)
+        if self._closed:
+            await self._end(worker)
+        self._require_open()
         return worker
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise WorkerError("the worker pool is closed: make the call before its `async with` block ends")
 
     async def _end(self, worker: Process, grace: float = 0.0) -> None:
         """End a worker and wait until it is gone, also if this is cancelled meanwhile."""
@@ -159,11 +172,16 @@ async def _wind_up(worker: Process, grace: float) -> None:
             async with asyncio.timeout(grace):
                 await worker.communicate()
                 return
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(worker.pid, signal.SIGKILL)
+    _kill(worker)
     with suppress(TimeoutError):  # a process that left the session may hold the pipe open for good
         async with asyncio.timeout(_GRACE):
             await worker.communicate()
+
+
+def _kill(worker: Process) -> None:
+    """Kill a worker and all of its session; what is left of the session where the worker itself is gone."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(worker.pid, signal.SIGKILL)
 
 
 def _pickled(function: Callable[..., Any], arguments: tuple[Any, ...], name: str) -> bytes:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,7 +34,12 @@ async def open_transformers(source: ModelSource, **options: Any) -> "Transformer
     known = set(inspect.signature(TransformersEngine).parameters) - {"source"}
     if unknown := set(options) - known:
         raise ConfigError(f"the transformers engine has no option {sorted(unknown)}: there are {sorted(known)}")
-    return await asyncio.to_thread(TransformersEngine, source, **options)
+    # A thread of its own: the loop's default executor keeps its threads for as long as the loop lives.
+    loader = ThreadPoolExecutor(1, "bethink-loader")
+    try:
+        return await asyncio.get_running_loop().run_in_executor(loader, partial(TransformersEngine, source, **options))
+    finally:
+        loader.shutdown(wait=False)
 
 
 class TransformersEngine:
