@@ -63,13 +63,13 @@ EMBEDDED: Mapping[str, EmbeddedModel] = MappingProxyType(
             description="policy of the reference world, the larger of two",
             licence="Apache-2.0",
             origin="shipped with bethink; `bethink train policy --size base` makes it again",
-            size="a few million parameters at most",
+            size="859,008 parameters, 3.4 MB",
         ),
         "reference-small": EmbeddedModel(
             description="policy of the reference world, the smaller of two; same tokenizer",
             licence="Apache-2.0",
             origin="shipped with bethink; `bethink train policy --size small` makes it again",
-            size="a few million parameters at most",
+            size="109,760 parameters, 0.4 MB",
         ),
         "smollm2-135m-instruct": EmbeddedModel(
             description="SmolLM2-135M-Instruct (Q4_1, unpacked to float32): real language, weak at sums",

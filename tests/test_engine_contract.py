@@ -141,18 +141,23 @@ def test_greedy_is_argmax(opened, subject):
         assert completion.token_ids == tuple(laws.argmax(axis=1))
 
 
-def test_draws_follow_the_law(opened, subject):
-    """First tokens of 2000 seeds against the exact law: a chi-square that a fair sampler passes 999 times of 1000."""
+def test_draws_follow_the_law_and_their_positions_are_independent(opened, subject):
+    """First two tokens of 2000 seeds against their exact joint law: a chi-square that 999 of 1000 fair samplers pass."""
     from scipy.stats import chi2
 
-    prompt = subject.prompts[3]
-    seeds = [request(prompt, seed=seed * 7919, max_tokens=1) for seed in range(2000)]
-    counts = np.bincount([one.token_ids[0] for one in draw(opened, seeds)], minlength=subject.size)
-    expected = 2000 * sampling_law(subject.logprobs(prompt, [0])[0], seeds[0].sampling)
+    prompt, eos = subject.prompts[3], opened.engine.tokenizer.eos_token_ids
+    requests = [request(prompt, seed=seed * 7919, max_tokens=2) for seed in range(2000)]
+    counts, expected = np.zeros((2, subject.size, subject.size))
+    for completion in draw(opened, requests):
+        counts[completion.token_ids[0], completion.token_ids[-1]] += 1  # an EOS at once stands at (eos, eos)
+    for first in range(subject.size):
+        laws = np.exp(subject.logprobs(prompt, [first, 0]))
+        second = np.eye(subject.size)[first] if first in eos else laws[1]
+        expected[first] = 2000 * laws[0, first] * second
     large = expected >= 5
     pooled = [*zip(counts[large], expected[large], strict=True), (counts[~large].sum(), expected[~large].sum())]
-    assert len(pooled) > 4
-    statistic = sum((seen - wanted) ** 2 / wanted for seen, wanted in pooled if wanted > 0)
+    assert len(pooled) > 10
+    statistic = sum((seen - wanted) ** 2 / wanted for seen, wanted in pooled)
     assert statistic < chi2.ppf(0.999, len(pooled) - 1)
 
 
@@ -463,7 +468,7 @@ def test_logits_that_are_not_numbers_never_become_tokens(folder, policy_engine):
     hook = embedding.register_forward_hook(lambda *arguments: arguments[2] * float("nan"))
     for temperature in (0.0, 1.0):
         with pytest.raises(EngineError, match="not finite"):
-            draw_one(policy_engine, subject.prompts[0], temperature=temperature)
+            draw_one(policy_engine, subject.prompts[-1], temperature=temperature)
     hook.remove()
     assert differing(before, draw(policy_engine, many(subject))) <= subject.mismatches
 

@@ -169,11 +169,12 @@ def test_inversion_never_returns_a_token_of_zero_weight(weights, uniform):
     assert weights[:index].sum() <= uniform * weights.sum() * (1 + 1e-12)
 
 
-def test_inversion_just_under_1_is_the_last_possible_token():
-    """Sums of tenths round, and uniform x total can round up to the total: the tail of zeros must not be reached."""
+def test_inversion_stays_among_the_possible_tokens_at_both_ends():
+    """Sums of tenths round, and uniform x total rounds up to the total where the weights are as small as can be."""
     for size in range(1, 40):
         assert invert_cdf(np.array([0.1] * size + [0.0, 0.0]), JUST_UNDER_1) == size - 1
         assert invert_cdf(np.array([0.0, 0.0] + [0.1] * size), 0.0) == 2
+    assert invert_cdf(np.array([0.0, 5e-324, 0.0]), 0.9) == 1
 
 
 def test_inversion_refuses_weights_that_are_not_numbers():

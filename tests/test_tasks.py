@@ -14,13 +14,13 @@ import pytest
 from decoding.errors import ConfigError, DataError
 from evals.data import checksum, read_jsonl
 from evals.oracle import OracleCheck
-from evals.tasks.answers import TextFormat, TextVerifier
 from evals.tasks.gsm8k import KNOWN
 from evals.tasks.gym import EVALUATED, GymVerifier
 from evals.tasks.reference import Chain, generate
 from evals.tasks.reference_task import reference_problem
 from evals.tasks.registry import load_task
 from verifiers.base import Check, Outcome
+from verifiers.text import TextFormat, TextVerifier
 
 DATA = os.environ.get("BETHINK_DATA")  # a folder with the benchmarks as JSON lines
 

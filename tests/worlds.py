@@ -9,10 +9,11 @@ from decoding.engines.scripted import ScriptedEngine, Table
 from decoding.sampling import Floats
 from decoding.types import Completion, GenerationRequest, SamplingParams
 from evals.tasks.base import Problem, Task
-from evals.tasks.reference_task import ExactVerifier, ReferenceFormat
+from evals.tasks.reference_task import ReferenceFormat
 from reasoning.budget import Budget
 from reasoning.run import RunSettings
 from reasoning.trajectory import Prompt
+from verifiers.exact import ExactVerifier
 
 END, QUESTION = 0, 1
 

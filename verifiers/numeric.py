@@ -5,12 +5,8 @@ last number of the last sentence, the last number. It first cuts away what is no
 mark, and turns that a base model goes on to write by itself ("Question: ...").
 
 A percent sign is read (`Number.percent`) and does not change the value: benchmarks write 50 for 50 %.
-
-The graders of EleutherAI's lm-evaluation-harness for GSM8K are here too, for reproducing published figures. They
-compare spellings: 18.00 is not 18, and the punctuation of "18 dollars, etc..." is an answer.
 """
 
-import difflib
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -18,9 +14,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from decoding.errors import ConfigError
-from verifiers.base import AnswerFormat, Extraction, Outcome, Verdict, Verifier
-from verifiers.exact import NO_ANSWER, LmEvalFormat, LmEvalVerifier, last_match, number_classes
+from verifiers.base import Extraction, Outcome, Verdict
+from verifiers.exact import NO_ANSWER, last_match, number_classes
 
 MAX_LENGTH = 1000  # characters of a number; a longer one is not read
 MAX_EXPONENT = 400  # of ten
@@ -135,29 +130,6 @@ def gold(answer_field: str) -> str:
     if number is None:
         raise ValueError(f"an answer of GSM8K ends in '#### N', this one in {answer_field[-40:]!r}")
     return str(number.value)
-
-
-class Grader(NamedTuple):
-    """How answers are found, and how they are judged."""
-
-    answers: AnswerFormat
-    verifier: Verifier
-
-
-def grader_by_name(name: str) -> Grader:
-    """``number`` (ours), ``lm_eval_strict`` or ``lm_eval_flexible``; raises ``ConfigError`` for an unknown name."""
-    lm_eval = {
-        "lm_eval_strict": (r"#### (-?[0-9.,]+)", False),
-        "lm_eval_flexible": (r"(-?[$0-9.,]{2,})|(-?[0-9]+)", True),
-    }
-    if name == "number":
-        return Grader(NumberFormat(), NumberVerifier())
-    if name not in lm_eval:
-        close = difflib.get_close_matches(name, ["number", *lm_eval], n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(f"unknown grader {name!r}: {hint}there are number, {', '.join(lm_eval)}")
-    pattern, last = lm_eval[name]
-    return Grader(LmEvalFormat(name=name, pattern=re.compile(pattern), last=last), LmEvalVerifier())
 
 
 class _Found(NamedTuple):

@@ -16,9 +16,9 @@ from typing import Any
 from decoding.errors import ConfigError, DataError
 from decoding.seeds import derive_seed
 from evals.data import checksum
-from evals.tasks.answers import TextFormat
 from evals.tasks.base import Problem, Task
 from verifiers.base import Outcome, Verdict
+from verifiers.text import TextFormat
 
 DEFAULT_PROBLEMS = 500
 RULE = "reasoning-gym"

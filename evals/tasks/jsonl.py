@@ -3,13 +3,12 @@
 import re
 from pathlib import Path
 
-from verifiers.numeric import NumberFormat, NumberVerifier
-
 from decoding.errors import ConfigError
 from evals.data import Row, checksum, read_jsonl, text_field
-from evals.tasks.answers import TextFormat, TextVerifier
 from evals.tasks.base import Problem, Task
 from verifiers.base import AnswerFormat, Verifier
+from verifiers.numeric import NumberFormat, NumberVerifier
+from verifiers.text import TextFormat, TextVerifier
 
 QUESTION = ("question", "problem", "prompt")
 ANSWER = ("answer", "reference")

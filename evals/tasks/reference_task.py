@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from decoding.errors import ConfigError
 from evals.data import checksum
-from evals.tasks.answers import number_classes
 from evals.tasks.base import Problem, Task
 from evals.tasks.reference import MAX_DIFFICULTY, Chain, check_steps, find_answer, generate
-from verifiers.base import Extraction, Outcome, Verdict
+from verifiers.base import Extraction
+from verifiers.exact import NO_ANSWER, ExactVerifier, number_classes
 
 DEFAULT_PROBLEMS = 500
 _LINE = 14  # characters of the longest line, newline included, and a little air
@@ -26,23 +26,12 @@ class ReferenceFormat:
         """The answer in a solution, without leading zeros."""
         found = find_answer(text)
         if found is None:
-            return Extraction(value=None, rule="none")
+            return NO_ANSWER
         return Extraction(value=found.value, rule="#", span=found.span)
 
     def classes(self, values: Sequence[str | None]) -> list[int | None]:
         """Equal numbers share a class, numbered by first appearance."""
         return number_classes(values)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExactVerifier:
-    """Right if answer and reference are the same text."""
-
-    def verify(self, answer: str | None, reference: str) -> Verdict:
-        """Judge an extracted answer; None is ``no_answer``."""
-        if answer is None:
-            return Verdict(outcome=Outcome.NO_ANSWER, rule="none")
-        return Verdict(outcome=Outcome.CORRECT if answer == reference else Outcome.WRONG, rule="exact")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

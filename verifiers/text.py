@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from verifiers.base import Extraction, Outcome, Verdict
+from verifiers.exact import NO_ANSWER, number_classes
 
 _ANSWER = re.compile(r"\banswer\s*:(?:\*\*)?", re.IGNORECASE)
+_MOST_BOXES = 16  # looked at, from the last one backwards: a text of nothing else must not take for ever
+_LONGEST_BOX = 5000  # characters
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 
 
@@ -20,7 +23,7 @@ class TextFormat:
         """The answer in a model's text, without spaces around it; None if nothing is there."""
         if spans := [match.end() for match in _ANSWER.finditer(text)]:
             return _cut(text, spans[-1], len(text), "answer")
-        for match in reversed(list(_BOXED.finditer(text))):
+        for match in list(_BOXED.finditer(text))[: -_MOST_BOXES - 1 : -1]:
             end = _closing_brace(text, match.end())
             if end is not None:  # a box that never closes is no answer
                 return _cut(text, match.end(), end, "boxed")
@@ -49,24 +52,18 @@ def normalise(text: str) -> str:
     return " ".join(text.split()).casefold().removesuffix(".")
 
 
-def number_classes(keys: Sequence[str | None]) -> list[int | None]:
-    """Equality classes of keys, [N], numbered by first appearance; None stays None."""
-    numbers: dict[str, int] = {}
-    return [None if key is None else numbers.setdefault(key, len(numbers)) for key in keys]
-
-
 def _cut(text: str, start: int, end: int, rule: str) -> Extraction:
     piece = text[start:end]
     value = piece.strip()
     if not value:
-        return Extraction(value=None, rule="none")
+        return NO_ANSWER
     first = start + len(piece) - len(piece.lstrip())
     return Extraction(value=value, rule=rule, span=(first, first + len(value)))
 
 
 def _closing_brace(text: str, start: int) -> int | None:
     depth = 1
-    for index in range(start, len(text)):
+    for index in range(start, min(len(text), start + _LONGEST_BOX)):
         depth += {"{": 1, "}": -1}.get(text[index], 0)
         if depth == 0:
             return index
