@@ -93,10 +93,7 @@ def make_plan(request: Request) -> Plan:
         raise ConfigError("a strategy is named twice: each of them once, with all its parameters")
     task = load_task(request.task, data_dir=request.data_dir, limit=request.limit, seed=request.data_seed)
     engine = engine_named(request.engine)
-    source = resolve(request.model, revision=request.revision, trust_remote_code=request.trust_remote_code)
-    tokenizer = load_tokenizer(source)
     template = template_named(request.template or task.prompt, data_dir=request.data_dir)
-    prompts = {problem.id: render(template, problem.question, tokenizer) for problem in task.problems}
     sampling = SamplingParams(
         seed=0,
         temperature=request.temperature,
@@ -106,6 +103,10 @@ def make_plan(request: Request) -> Plan:
         max_tokens=request.max_tokens or task.max_tokens,
         stop=tuple(dict.fromkeys((*task.stop, *template.stop))),
     )
+    # Loading a model's tokenizer takes seconds: whatever else can be wrong comes first.
+    source = resolve(request.model, revision=request.revision, trust_remote_code=request.trust_remote_code)
+    tokenizer = load_tokenizer(source)
+    prompts = {problem.id: render(template, problem.question, tokenizer) for problem in task.problems}
     check = OracleCheck(task) if request.oracle_check else task.check
     config = {
         "task": task.name,

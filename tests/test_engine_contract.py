@@ -142,7 +142,7 @@ def test_greedy_is_argmax(opened, subject):
 
 
 def test_draws_follow_the_law_and_their_positions_are_independent(opened, subject):
-    """First two tokens of 2000 seeds against their exact joint law: a chi-square that 999 of 1000 fair samplers pass."""
+    """First two tokens of 2000 seeds against their exact joint law: a test that 999 of 1000 fair samplers pass."""
     from scipy.stats import chi2
 
     prompt, eos = subject.prompts[3], opened.engine.tokenizer.eos_token_ids
