@@ -16,6 +16,7 @@ from decoding.engine import EngineInfo, check_context, finish_or_abort
 from decoding.engines.capabilities import CAPABILITIES
 from decoding.errors import ConfigError
 from decoding.sampling import Floats, draw
+from decoding.stopping import StopStrings
 from decoding.types import Completion, Delta, FinishReason, GenerationRequest, Usage
 
 REACTION_ROUNDS = 32
@@ -96,6 +97,7 @@ class _Row:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     sampling_logprobs: list[float] = field(default_factory=list)
+    stops: StopStrings | None = None
 
 
 class ScriptedEngine:
@@ -149,7 +151,8 @@ class ScriptedEngine:
                 yield Delta(token_ids=(token,))
             yield Delta(token_ids=(), completion=row.future.result())
         finally:
-            await self.abort(row.request.id)
+            if not row.future.done():  # the reader has gone
+                await self.abort(row.request.id)
 
     async def abort(self, request_id: str) -> None:
         """End a request early."""
@@ -173,6 +176,8 @@ class ScriptedEngine:
         if request.id in self._rows:
             raise ConfigError(f"a request with the id {request.id!r} is in flight: ids must be unique")
         row = _Row(request, room, asyncio.get_running_loop().create_future(), on_token)
+        if request.sampling.stop:
+            row.stops = StopStrings(request.sampling.stop, self._tokenizer.decode)
         self._rows[request.id] = row
         self._queue.append(row)
         if self._pump is None or self._pump.done():
@@ -213,10 +218,8 @@ class ScriptedEngine:
             return FinishReason.EOS
         if last in sampling.stop_token_ids:
             return FinishReason.STOP
-        if sampling.stop:
-            text = self._tokenizer.decode(row.token_ids)
-            if any(stop in text for stop in sampling.stop):
-                return FinishReason.STOP
+        if row.stops is not None and row.stops.feed(last):
+            return FinishReason.STOP
         return FinishReason.LENGTH if len(row.token_ids) >= row.room else None
 
     def _end(self, row: _Row, reason: FinishReason) -> None:

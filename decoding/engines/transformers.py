@@ -22,11 +22,10 @@ from decoding.errors import ConfigError, EngineError, ModelError
 from decoding.models import ModelSource, load_tokenizer
 from decoding.runtime.slots import SlotModel, usable_context
 from decoding.sampling import draw
+from decoding.stopping import StopStrings
 from decoding.types import Completion, Delta, FinishReason, GenerationRequest, Usage
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what a character looks like whose bytes are not all there yet
-_MOST_PENDING = 16  # tokens; bytes that make no character by then never will
 
 
 async def open_transformers(source: ModelSource, **options: Any) -> "TransformersEngine":
@@ -228,7 +227,7 @@ class _Row:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     sampling_logprobs: list[float] = field(default_factory=list)
-    stops: "StopStrings | None" = None
+    stops: StopStrings | None = None
 
     def __post_init__(self) -> None:
         if self.request.sampling.stop:
@@ -312,36 +311,10 @@ class _Batch:
         del self._rows[count:]
 
 
-class StopStrings:
-    """Finds stop strings in a completion's text as its tokens come, whatever tokens they straddle.
-
-    A token's text depends on its neighbours (bytes of one character, spaces at the start), so each new piece is what
-    the last few tokens read with it, less what they read without it.
-    """
-
-    def __init__(self, stops: Sequence[str], decode: Callable[[Sequence[int]], str]) -> None:
-        self._stops, self._decode = stops, decode
-        self._keep = max(map(len, stops)) - 1  # characters of the past that a stop string can begin in
-        self._tail = ""
-        self._context: list[int] = []  # tokens whose text is settled, for the sake of the next
-        self._pending: list[int] = []  # tokens whose text is not
-
-    def feed(self, token_id: int) -> bool:
-        """Take one token; whether the text now holds a stop string."""
-        self._pending.append(token_id)
-        piece = self._decode(self._context + self._pending)[len(self._decode(self._context)) :]
-        text = self._tail + piece
-        if any(stop in text for stop in self._stops):
-            return True
-        if piece and (not piece.endswith(_REPLACEMENT) or len(self._pending) > _MOST_PENDING):
-            self._tail = text[-self._keep :] if self._keep else ""
-            self._context, self._pending = self._pending, []
-        return False
-
-
 def _load(source: ModelSource, dtype: str, device: str | None) -> Any:
     """The model, in eval mode on its device."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
     if dtype not in DTYPES:
         raise ConfigError(f"unknown dtype {dtype!r}: there are {', '.join(DTYPES)}")
@@ -349,6 +322,7 @@ def _load(source: ModelSource, dtype: str, device: str | None) -> Any:
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise ConfigError(f"unknown device {device!r}: give one as torch names it, such as cpu or cuda:0") from error
+    logging.disable_progress_bar()  # a bar for weights that load in a second hides what matters
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source.path, dtype=DTYPES[dtype], trust_remote_code=source.trust_remote_code

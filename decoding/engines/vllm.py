@@ -173,6 +173,7 @@ class VllmEngine:
         )
         if request.id in self._in_flight:
             raise ConfigError(f"a request with the id {request.id!r} is in flight: ids must be unique")
+        self._in_flight.add(request.id)
         return request
 
     async def _finish(self, request: GenerationRequest) -> Completion:
@@ -184,7 +185,6 @@ class VllmEngine:
     async def _outputs(self, request: GenerationRequest, kind: Any) -> "AsyncIterator[RequestOutput]":
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        self._in_flight.add(request.id)
         try:
             prompt = self._prompt(prompt_token_ids=list(request.prompt_token_ids))
             async for output in self._llm.generate(prompt, vllm_sampling(request.sampling, kind), request.id):
