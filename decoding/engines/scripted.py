@@ -6,18 +6,18 @@ a real one, with slots, a queue and one token a busy slot a step, and counts its
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from decoding.engine import EngineInfo, check_context, finish_or_abort
+from decoding.engine import EngineInfo
 from decoding.engines.capabilities import CAPABILITIES
+from decoding.engines.rows import Row, RowEngine
 from decoding.errors import ConfigError
-from decoding.sampling import Floats, draw
-from decoding.stopping import StopStrings
-from decoding.types import Completion, Delta, FinishReason, GenerationRequest, Usage
+from decoding.sampling import Floats
+from decoding.types import FinishReason
 
 REACTION_ROUNDS = 32
 """Turns that the event loop takes between two steps. A real engine's step lasts milliseconds, and what follows from a
@@ -86,26 +86,13 @@ class VocabularyTokenizer:
         raise ConfigError("the scripted engine has no chat template: give the prompt as text")
 
 
-@dataclass(slots=True, eq=False)
-class _Row:
-    """A request in the queue or in a slot."""
-
-    request: GenerationRequest
-    room: int  # most tokens it may generate
-    future: "asyncio.Future[Completion]"
-    on_token: Callable[[int], None] | None
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    sampling_logprobs: list[float] = field(default_factory=list)
-    stops: StopStrings | None = None
-
-
-class ScriptedEngine:
+class ScriptedEngine(RowEngine):
     """An `Engine` over a `TabularModel`."""
 
     def __init__(
         self, model: TabularModel, *, slots: int = 64, context_length: int = 4096, parameters: int = 0
     ) -> None:
+        super().__init__()
         self._model = model
         self._tokenizer = VocabularyTokenizer(model.vocabulary, model.eos_token_ids)
         self._info = EngineInfo(
@@ -118,71 +105,31 @@ class ScriptedEngine:
             slots=slots,
             capabilities=CAPABILITIES["scripted"],
         )
-        self._rows: dict[str, _Row] = {}  # by request id: all that are in flight
-        self._queue: deque[_Row] = deque()
-        self._busy: list[_Row] = []
+        self._queue: deque[Row] = deque()
+        self._busy: list[Row] = []
         self._pump: asyncio.Task[None] | None = None
-        self._numbered = 0
         self.steps = 0  # steps taken while at least one slot was busy
         self.busy_slot_steps = 0  # tokens decoded: one a busy slot a step
 
-    @property
-    def info(self) -> EngineInfo:
-        """Name, limits and capabilities."""
-        return self._info
-
-    @property
-    def tokenizer(self) -> VocabularyTokenizer:
-        """The vocabulary as a tokenizer."""
-        return self._tokenizer
-
-    async def generate(self, request: GenerationRequest) -> Completion:
-        """Draw one completion."""
-        row = self._submit(request)
-        return await finish_or_abort(row.future, lambda: self.abort(row.request.id))
-
-    async def stream(self, request: GenerationRequest) -> AsyncIterator[Delta]:
-        """Draw one completion, a delta a token."""
-        tokens: asyncio.Queue[int | None] = asyncio.Queue()
-        row = self._submit(request, tokens.put_nowait)
-        row.future.add_done_callback(lambda _: tokens.put_nowait(None))
-        try:
-            while (token := await tokens.get()) is not None:
-                yield Delta(token_ids=(token,))
-            yield Delta(token_ids=(), completion=row.future.result())
-        finally:
-            if not row.future.done():  # the reader has gone
-                await self.abort(row.request.id)
-
     async def abort(self, request_id: str) -> None:
         """End a request early."""
-        if request_id in self._rows:
-            self._end(self._rows[request_id], FinishReason.CANCELLED)
+        row = self._rows.get(request_id)
+        if row is not None:
+            row.finish_reason = FinishReason.CANCELLED
+            (self._busy if row in self._busy else self._queue).remove(row)
+            self._settle(row)
 
     async def aclose(self) -> None:
         """End all requests as cancelled."""
-        for row in list(self._rows.values()):
-            self._end(row, FinishReason.CANCELLED)
+        for request_id in list(self._rows):
+            await self.abort(request_id)
         if self._pump is not None:
             await self._pump
 
-    def _submit(self, request: GenerationRequest, on_token: Callable[[int], None] | None = None) -> _Row:
-        room = check_context(request, self._info.context_length)
-        if not request.id:
-            self._numbered += 1
-            request = GenerationRequest(
-                id=f"#{self._numbered}", prompt_token_ids=request.prompt_token_ids, sampling=request.sampling
-            )
-        if request.id in self._rows:
-            raise ConfigError(f"a request with the id {request.id!r} is in flight: ids must be unique")
-        row = _Row(request, room, asyncio.get_running_loop().create_future(), on_token)
-        if request.sampling.stop:
-            row.stops = StopStrings(request.sampling.stop, self._tokenizer.decode)
-        self._rows[request.id] = row
+    def _enqueue(self, row: Row) -> None:
         self._queue.append(row)
         if self._pump is None or self._pump.done():
             self._pump = asyncio.ensure_future(self._run())
-        return row
 
     async def _run(self) -> None:
         await _let_others_react()
@@ -191,58 +138,24 @@ class ScriptedEngine:
                 self._busy.append(self._queue.popleft())
             self.steps += 1
             self.busy_slot_steps += len(self._busy)
-            ended = [reason for row in list(self._busy) if (reason := self._advance(row)) is not None]
-            if ended:
+            if self._step():
                 await _let_others_react()
             else:
                 await asyncio.sleep(0)
 
-    def _advance(self, row: _Row) -> FinishReason | None:
-        """Draw the row's next token; ends the row if that was its last."""
-        prefix = row.request.prompt_token_ids + tuple(row.token_ids)
-        with np.errstate(divide="ignore"):  # tokens of zero probability have a log-probability of minus infinity
-            drawn = draw(np.log(self._model.law(prefix)), row.request.sampling, len(row.token_ids))
-        row.token_ids.append(drawn.token_id)
-        row.logprobs.append(drawn.logprob)
-        row.sampling_logprobs.append(drawn.sampling_logprob)
-        if row.on_token is not None:
-            row.on_token(drawn.token_id)
-        reason = self._ended(row)
-        if reason is not None:
-            self._end(row, reason)
-        return reason
-
-    def _ended(self, row: _Row) -> FinishReason | None:
-        sampling, last = row.request.sampling, row.token_ids[-1]
-        if last in self._model.eos_token_ids:
-            return FinishReason.EOS
-        if last in sampling.stop_token_ids:
-            return FinishReason.STOP
-        if row.stops is not None and row.stops.feed(last):
-            return FinishReason.STOP
-        return FinishReason.LENGTH if len(row.token_ids) >= row.room else None
-
-    def _end(self, row: _Row, reason: FinishReason) -> None:
-        """Free the row's slot and hand out what it wrote."""
-        del self._rows[row.request.id]
-        (self._busy if row in self._busy else self._queue).remove(row)
-        cancelled = reason is FinishReason.CANCELLED
-        usage = Usage(
-            requests=1,
-            prompt_tokens_computed=len(row.request.prompt_token_ids) if row.token_ids else 0,
-            generated_tokens=0 if cancelled else len(row.token_ids),
-            aborted_tokens=len(row.token_ids) if cancelled else 0,
-        )
-        wanted = row.request.sampling.logprobs
-        completion = Completion(
-            token_ids=tuple(row.token_ids),
-            logprobs=tuple(row.logprobs) if wanted else None,
-            sampling_logprobs=tuple(row.sampling_logprobs) if wanted else None,
-            finish_reason=reason,
-            usage=usage,
-        )
-        if not row.future.done():
-            row.future.set_result(completion)
+    def _step(self) -> bool:
+        """Draw the next token of every busy row; whether one of them has ended."""
+        for row in self._busy:
+            prefix = row.request.prompt_token_ids + tuple(row.token_ids)
+            with np.errstate(divide="ignore"):  # tokens of zero probability have a log-probability of minus infinity
+                row.take(np.log(self._model.law(prefix)))
+            if row.on_token is not None:
+                row.on_token(row.token_ids[-1])
+        ended = [row for row in self._busy if row.finish_reason is not None]
+        self._busy = [row for row in self._busy if row.finish_reason is None]
+        for row in ended:
+            self._settle(row)
+        return bool(ended)
 
 
 async def _let_others_react() -> None:

@@ -8,22 +8,20 @@ one worker thread; the event loop only starts steps and hands out what they wrot
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from decoding.engine import EngineInfo, Tokenizer, check_context, finish_or_abort
+from decoding.engine import EngineInfo
 from decoding.engines.capabilities import CAPABILITIES
+from decoding.engines.rows import Row, RowEngine
 from decoding.errors import ConfigError, EngineError, ModelError
 from decoding.models import ModelSource, load_tokenizer
 from decoding.runtime.slots import SlotModel, usable_context
-from decoding.sampling import draw
-from decoding.stopping import StopStrings
-from decoding.types import Completion, Delta, FinishReason, GenerationRequest, Usage
+from decoding.types import FinishReason, GenerationRequest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -41,7 +39,7 @@ async def open_transformers(source: ModelSource, **options: Any) -> "Transformer
         loader.shutdown(wait=False)
 
 
-class TransformersEngine:
+class TransformersEngine(RowEngine):
     """An `Engine` over a model of transformers. It belongs to the event loop of its first request."""
 
     def __init__(
@@ -68,6 +66,7 @@ class TransformersEngine:
             ConfigError: An option can't work, or the model can't be batched here.
             ModelError: The model can't be loaded.
         """
+        super().__init__()
         if slots < 1:
             raise ConfigError(f"slots must be at least 1, got {slots}")
         model, self._tokenizer = _load(source, dtype, device), load_tokenizer(source)
@@ -89,40 +88,9 @@ class TransformersEngine:
         # Torch's number of threads belongs to the thread that sets it.
         initializer = None if threads is None else lambda: torch.set_num_threads(threads)
         self._worker = ThreadPoolExecutor(1, "bethink-transformers", initializer)
-        self._rows: dict[str, _Row] = {}  # by request id: all that are in flight
-        self._waiting: deque[_Row] = deque()
-        self._busy: list[_Row] = []  # they occupy slots
+        self._waiting: deque[Row] = deque()
+        self._busy: list[Row] = []  # they occupy slots
         self._stepping = False
-        self._numbered = 0
-
-    @property
-    def info(self) -> EngineInfo:
-        """Name, versions, limits and capabilities."""
-        return self._info
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer."""
-        return self._tokenizer
-
-    async def generate(self, request: GenerationRequest) -> Completion:
-        """Draw one completion."""
-        row = self._submit(request)
-        return await finish_or_abort(row.future, lambda: self.abort(row.request.id))
-
-    async def stream(self, request: GenerationRequest) -> AsyncIterator[Delta]:
-        """Draw one completion, a delta a token and a last one, without tokens, that carries the completion."""
-        tokens: asyncio.Queue[int | None] = asyncio.Queue()
-        row = self._submit(request, tokens.put_nowait)
-        row.future.add_done_callback(lambda _: tokens.put_nowait(None))
-        try:
-            while (token := await tokens.get()) is not None:
-                yield Delta(token_ids=(token,))
-            yield Delta(token_ids=(), completion=row.future.result())
-        finally:
-            if not row.future.done():  # the reader has gone
-                await self.abort(row.request.id)
-                await asyncio.wait([row.future])
 
     async def abort(self, request_id: str) -> None:
         """End a request early, after the step that it is in."""
@@ -148,25 +116,20 @@ class TransformersEngine:
         if batch is not None:
             batch.clear()
 
-    def _submit(self, request: GenerationRequest, on_token: Callable[[int], None] | None = None) -> "_Row":
+    def _submit(self, request: GenerationRequest, on_token: Callable[[int], None] | None = None) -> Row:
         if self._batch is None:
             raise EngineError("the engine is closed: open another")
-        room = check_context(request, self._info.context_length)
         strange = [token for token in request.prompt_token_ids if not 0 <= token < self._vocabulary]
         if strange:
             raise ConfigError(f"the prompt holds {strange[0]}, and the model's ids end at {self._vocabulary - 1}")
-        self._numbered += 1
-        request = replace(request, id=request.id or f"#{self._numbered}")
-        if request.id in self._rows:
-            raise ConfigError(f"a request with the id {request.id!r} is in flight: ids must be unique")
-        loop = asyncio.get_running_loop()
-        row = _Row(request, room, self._tokenizer, loop.create_future(), on_token)
-        self._rows[request.id] = row
+        return super()._submit(request, on_token)
+
+    def _enqueue(self, row: Row) -> None:
         self._waiting.append(row)
-        if not self._stepping:
+        if self._batch is not None and not self._stepping:
             self._stepping = True
-            loop.call_soon(self._step, self._batch)  # requests of this turn of the loop start together
-        return row
+            # Requests of this turn of the loop start together.
+            asyncio.get_running_loop().call_soon(self._step, self._batch)
 
     # Steps are chained by callbacks: a task could be cancelled from outside, and everybody would wait for ever.
     def _step(self, batch: "_Batch") -> None:
@@ -193,11 +156,6 @@ class TransformersEngine:
         self._busy = [row for row in self._busy if row.finish_reason is None]
         self._step(batch)
 
-    def _settle(self, row: "_Row") -> None:
-        del self._rows[row.request.id]
-        if not row.future.done():
-            row.future.set_result(row.completion())
-
     def _fail(self, batch: "_Batch", cause: BaseException) -> None:
         """Tell all that are in flight; the next request finds an empty cache."""
         rows = list(self._rows.values())
@@ -213,84 +171,21 @@ class TransformersEngine:
                 row.future.exception()  # retrieved: a stream whose reader has gone leaves nobody to tell
 
 
-@dataclass(slots=True, eq=False)
-class _Row:
-    """A request in the queue or in a slot. While a step runs, only the worker writes to it, `aborted` apart."""
-
-    request: GenerationRequest
-    room: int  # most tokens it may generate
-    tokenizer: Tokenizer
-    future: "asyncio.Future[Completion]"
-    on_token: Callable[[int], None] | None
-    aborted: bool = False
-    finish_reason: FinishReason | None = None
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    sampling_logprobs: list[float] = field(default_factory=list)
-    stops: StopStrings | None = None
-
-    def __post_init__(self) -> None:
-        if self.request.sampling.stop:
-            self.stops = StopStrings(self.request.sampling.stop, self.tokenizer.decode)
-
-    @property
-    def last(self) -> int:
-        """The token that has been decided but not been computed yet."""
-        return self.token_ids[-1] if self.token_ids else self.request.prompt_token_ids[-1]
-
-    @property
-    def computed(self) -> int:
-        """Tokens before it: the position that it goes to."""
-        return len(self.request.prompt_token_ids) + len(self.token_ids) - 1
-
-    def take(self, logits: Any) -> None:
-        """Draw the next token from a row of logits, [V], and see whether it is the last."""
-        drawn = draw(logits, self.request.sampling, len(self.token_ids))
-        self.token_ids.append(drawn.token_id)
-        self.logprobs.append(drawn.logprob)
-        self.sampling_logprobs.append(drawn.sampling_logprob)
-        stopped = self.stops is not None and self.stops.feed(drawn.token_id)
-        if drawn.token_id in self.tokenizer.eos_token_ids:
-            self.finish_reason = FinishReason.EOS
-        elif stopped or drawn.token_id in self.request.sampling.stop_token_ids:
-            self.finish_reason = FinishReason.STOP
-        elif len(self.token_ids) >= self.room:
-            self.finish_reason = FinishReason.LENGTH
-
-    def completion(self) -> Completion:
-        """What there is, once it has finished."""
-        assert self.finish_reason is not None
-        cancelled, written = self.finish_reason is FinishReason.CANCELLED, len(self.token_ids)
-        wanted = self.request.sampling.logprobs
-        return Completion(
-            token_ids=tuple(self.token_ids),
-            logprobs=tuple(self.logprobs) if wanted else None,
-            sampling_logprobs=tuple(self.sampling_logprobs) if wanted else None,
-            finish_reason=self.finish_reason,
-            usage=Usage(
-                requests=1,
-                prompt_tokens_computed=len(self.request.prompt_token_ids) if written else 0,
-                generated_tokens=0 if cancelled else written,
-                aborted_tokens=written if cancelled else 0,
-            ),
-        )
-
-
 class _Batch:
     """The rows of the cache and who occupies them, without gaps: row `i` belongs to ``_rows[i]``."""
 
     def __init__(self, model: SlotModel) -> None:
         self._model = model
-        self._rows: list[_Row] = []
+        self._rows: list[Row] = []
 
-    def step(self, new: Sequence[_Row]) -> None:
+    def step(self, new: Sequence[Row]) -> None:
         """Let go of finished rows, take in new ones, decode one token for each; runs in the worker."""
         self._close_gaps()
         first = len(self._rows)
-        self._rows += sorted(new, key=lambda row: row.computed)  # prompts of like length, less padding
+        self._rows += sorted(new, key=_computed)  # prompts of like length, less padding
         # A prompt's last token is left to the decode forward below, which gives every row its logits.
         self._model.prefill(first, [row.request.prompt_token_ids[:-1] for row in self._rows[first:]])
-        logits = self._model.decode([row.last for row in self._rows], [row.computed for row in self._rows])
+        logits = self._model.decode([_last(row) for row in self._rows], [_computed(row) for row in self._rows])
         for row, its_logits in zip(self._rows, logits, strict=True):
             row.take(its_logits)
 
@@ -305,10 +200,20 @@ class _Batch:
         gaps = [i for i, row in enumerate(self._rows[:count]) if row.finish_reason is not None]
         movers = [i for i, row in enumerate(self._rows) if i >= count and row.finish_reason is None]
         if gaps:
-            self._model.cache.move(movers, gaps, max(self._rows[i].computed for i in movers))
+            self._model.cache.move(movers, gaps, max(_computed(self._rows[i]) for i in movers))
             for gap, mover in zip(gaps, movers, strict=True):
                 self._rows[gap] = self._rows[mover]
         del self._rows[count:]
+
+
+def _last(row: Row) -> int:
+    """The token that has been decided but not been computed yet."""
+    return row.token_ids[-1] if row.token_ids else row.request.prompt_token_ids[-1]
+
+
+def _computed(row: Row) -> int:
+    """Tokens before it: the position that it goes to."""
+    return len(row.request.prompt_token_ids) + len(row.token_ids) - 1
 
 
 def _load(source: ModelSource, dtype: str, device: str | None) -> Any:
