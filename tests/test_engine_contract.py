@@ -9,9 +9,9 @@ import pytest
 from decoding.engine import Capability
 from decoding.engines.capabilities import CAPABILITIES
 from decoding.engines.open import open_engine
-from decoding.stopping import StopStrings
 from decoding.errors import ConfigError, ContextError, EngineError
 from decoding.sampling import sampling_law
+from decoding.stopping import StopStrings
 from decoding.types import FinishReason, SamplingParams
 from tests.engines import SUBJECTS, TOKENS, plain_logprobs, request
 
