@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from decoding.engine import Engine
-from decoding.engines.open import open_engine
+from decoding.engines.open import open_source
 from decoding.errors import StoreError
 from evals.plan import Plan, environment
 from evals.plots import write_plots
@@ -29,15 +29,8 @@ def run_plan(plan: Plan, folder: Path, options: Mapping[str, Any]) -> None:
     with Store(folder, plan.config, environment()) as store:
         if _finished(plan, store):
             return
-        name = plan.config["engine"]
         with (
-            open_engine(
-                plan.source.name,
-                name,
-                revision=plan.source.revision if "/" in plan.source.name else None,
-                trust_remote_code=plan.source.trust_remote_code,
-                **options,
-            ) as opened,
+            open_source(plan.source, plan.config["engine"], **options) as opened,
             ProgressBar(len(plan.task.problems), [spell(strategy) for strategy in plan.strategies]) as bar,
         ):
             try:

@@ -6,17 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import decoding
 from decoding.engines.open import open_engine
-from evals.store import read_rows
+from evals.store import read_config, read_rows
 from reasoning.api import asolve, solve
 from reasoning.strategies import SelfConsistency
 
 LINE = [sys.executable, "-m", "bethink"]
 EVAL = [*LINE, "eval", "reference:4", "--model", "reference-small", "-s", "self_consistency:n=4", "--limit", "20"]
-SLOW = 90  # seconds that starting an engine may take on a busy machine
+EMBEDDED = Path(decoding.__file__).parent / "embedded"
+SLOW = 120  # seconds that starting an engine may take on a busy machine
 
 
 def run(*arguments, expect=0, **keywords):
@@ -83,6 +86,19 @@ def test_an_evaluation_leaves_tables_and_plots_and_is_not_done_twice(tmp_path):
     assert {name: (folder / name).read_bytes() for name in names} == first
     done = run(*EVAL[3:], "--engine", "transformers", "--out", str(folder), "--seed", "1", expect=2)
     assert "seed: 0 there, 1 now" in done.stderr
+
+
+def test_a_model_in_a_folder_and_an_oracle_check(tmp_path):
+    """The folder's checksum was taken for a revision on the hub, because a path has slashes."""
+    model = str(EMBEDDED / "reference-small")
+    line = ["eval", "reference:3", "--model", model, "-s", "resample:k=6", "--oracle-check", "--limit", "6"]
+    run(*line, "--engine", "transformers", "--out", str(tmp_path))
+    assert read_config(tmp_path)["config"]["oracle"] is True
+    checked = [event for row in read_rows(tmp_path, "results") for event in row["trace"] if event["event"] == "Checked"]
+    assert checked
+    assert all(event["oracle"] for event in checked)
+    for row in read_rows(tmp_path, "results"):
+        assert (row["outcome"] == "correct") == (row["stop_reason"] == "accepted")
 
 
 def test_ctrl_c_ends_with_one_message_and_keeps_what_was_finished(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 from decoding.engine import Engine
 from decoding.errors import ConfigError
 from decoding.host import OpenEngine
-from decoding.models import resolve
+from decoding.models import ModelSource, resolve
 
 ENGINES = ("vllm", "transformers")
 
@@ -29,8 +29,13 @@ def open_engine(
         ModelError: The model can't be found, fetched or loaded.
         ConfigError: There is no such engine or option, or its library is not installed.
     """
-    opener = _opener(engine_named(engine))
-    source = resolve(model, revision=revision, trust_remote_code=trust_remote_code)
+    name = engine_named(engine)
+    return open_source(resolve(model, revision=revision, trust_remote_code=trust_remote_code), name, **options)
+
+
+def open_source(source: ModelSource, engine: str, **options: Any) -> OpenEngine:
+    """Open an engine, named as `engine_named` names it, on a model that was resolved before."""
+    opener = _opener(engine)
     return OpenEngine(lambda: opener(source, **options))
 
 
