@@ -1,7 +1,8 @@
 """Which problems may be worked on: as many as keep the engine's queue from running dry, and no more.
 
 Counting problems would not do. Most of a problem's samples end long before its longest one does, so a fixed number of
-problems leaves slots idle (0.79 busy instead of 0.87 in `benchmarks/scheduling`); what is counted is open requests.
+problems leaves slots idle (0.79 busy instead of 0.85, with lengths of up to five times the median). What is counted is
+open requests.
 """
 
 import asyncio

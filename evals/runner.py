@@ -63,8 +63,8 @@ class Evaluation:
 async def evaluate(evaluation: Evaluation, store: Store, listener: Listener | None = None) -> None:
     """Run all strategies on all problems; what the store has already is not done again.
 
-    Raises whatever makes going on pointless (engine broken, disk full); an error on one problem is a row in the results
-    and counts as not solved.
+    Raises whatever makes going on pointless (engine broken, disk full). An error on one problem is a row in the
+    results, counts as not solved, and is tried again when the same run starts again.
     """
     engine = evaluation.settings.engines["policy"]
     for strategy in evaluation.strategies:
@@ -103,7 +103,9 @@ class _State:
         for row in store.rows("samples"):
             state.samples.setdefault(row["problem"], []).append(row)
         state.graded = {(row["problem"], row["slot"]) for row in store.rows("grades")}
-        state.results = {(row["problem"], row["strategy"]): row for row in store.rows("results")}
+        # An error may have been the machine's: whoever runs the same line again wants another try.
+        rows = [row for row in store.rows("results") if row["outcome"] != Outcome.ERROR]
+        state.results = {(row["problem"], row["strategy"]): row for row in rows}
         return state
 
 

@@ -16,6 +16,7 @@ from evals.runner import Evaluation, Listener, evaluate
 from evals.store import Store
 from reasoning.run import RunSettings
 from reasoning.strategies import spell
+from verifiers.base import Outcome
 from verifiers.workers import WorkerPool
 
 CHECK_SECONDS = 10.0  # CPU time that a check may take for one candidate
@@ -67,7 +68,7 @@ async def _evaluate(engine: Engine, plan: Plan, store: Store, listener: Listener
 
 
 def _finished(plan: Plan, store: Store) -> bool:
-    results = {(row["problem"], row["strategy"]) for row in store.rows("results")}
+    results = {(row["problem"], row["strategy"]) for row in store.rows("results") if row["outcome"] != Outcome.ERROR}
     grades = {(row["problem"], row["slot"]) for row in store.rows("grades")}
     return all(
         (problem.id, spell(strategy)) in results for problem in plan.task.problems for strategy in plan.strategies

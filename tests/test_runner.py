@@ -101,6 +101,8 @@ def test_an_error_on_one_problem_counts_as_not_solved_and_stops_nobody(tmp_path)
     report = make_report(tmp_path)
     assert report.strategies[0].problems == 10
     assert report.strategies[0].errors == outcomes.count("error")
+    run(tmp_path, Counting(MODEL), [SelfConsistency(n=4)])  # the same line again, with whatever it was mended
+    assert make_report(tmp_path).strategies[0].errors == 0
 
 
 def test_admission_counts_open_requests_and_not_problems():

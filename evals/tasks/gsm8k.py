@@ -7,11 +7,10 @@ About 8 % of the test set is known to be wrong or unclear (GSM8K-Platinum keeps 
 from pathlib import Path
 from typing import NamedTuple
 
-from verifiers.numeric import NumberFormat, NumberVerifier, gold
-
 from decoding.errors import DataError
 from evals.data import Rows, checksum, load_rows, rows_sha256, text_field
 from evals.tasks.base import Problem, Task
+from verifiers.numeric import NumberFormat, NumberVerifier, gold
 
 FIELDS = ("question", "answer")
 
