@@ -178,10 +178,8 @@ class _Work:
         candidate, reason = None, "error"
         try:
             result = await execute(strategy, run, self._prompt)
-            candidate, reason = (
-                (None if result.chosen is None else result.candidates[result.chosen]),
-                result.stop_reason,
-            )
+            candidate = None if result.chosen is None else result.candidates[result.chosen]
+            reason = result.stop_reason
             verdict = self._evaluation.task.verifier.verify(result.answer, self._problem.reference)
         except ContextError as error:
             verdict = Verdict(outcome=Outcome.ERROR, rule=f"ContextError: {error}")
