@@ -104,7 +104,14 @@ def test_a_model_in_a_folder_and_an_oracle_check(tmp_path):
 def test_ctrl_c_ends_with_one_message_and_keeps_what_was_finished(tmp_path):
     folder = tmp_path / "run"
     line = [*EVAL, "--engine", "transformers", "--out", str(folder), "--limit", "400"]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts this test in the background has it ignore interrupts, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     path, deadline = folder / "samples.jsonl", time.monotonic() + SLOW
     while not path.exists() or path.read_bytes().count(b"\n") < 40:
         assert process.poll() is None
