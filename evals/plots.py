@@ -52,6 +52,8 @@ def _cost(report: Report) -> Any:
         marker = MARKERS[index % len(MARKERS)]
         axes.errorbar([line.tokens], [value], yerr=reach, fmt=marker, capsize=3, label=line.strategy)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter("{x:,.0f}")
     axes.set_xlabel("tokens decoded a problem")
     axes.set_ylabel("problems solved, %")
     axes.set_title(f"{report.title}\nbars 95 %", fontsize=10)
