@@ -36,6 +36,7 @@ CPU_DEFAULTS: dict[str, Any] = {
 }
 QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # its processes' standard error goes to a file, see `started_quietly`
     "VLLM_NO_USAGE_STATS": "1",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
