@@ -41,12 +41,6 @@ class EngineInfo:
     capabilities: frozenset[Capability]
 
 
-class ChatMessage(Protocol):
-    """A message of a chat, as ``{"role": ..., "content": ...}``."""
-
-    def __getitem__(self, key: str, /) -> str: ...
-
-
 class Tokenizer(Protocol):
     """Text to ids and back. Used once on the way in and for reading on the way out, never in between."""
 

@@ -89,6 +89,15 @@ async def evaluate(evaluation: Evaluation, store: Store, listener: Listener | No
         raise _first(errors) from None
 
 
+def final_results(store: Store) -> dict[tuple[str, str], Row]:
+    """The results that are not to be worked on again, by (problem, strategy).
+
+    An error may have been the machine's: whoever runs the same line again wants another try.
+    """
+    rows = (row for row in store.rows("results") if row["outcome"] != Outcome.ERROR)
+    return {(row["problem"], row["strategy"]): row for row in rows}
+
+
 @dataclass(slots=True)
 class _State:
     """What the store holds."""
@@ -103,9 +112,7 @@ class _State:
         for row in store.rows("samples"):
             state.samples.setdefault(row["problem"], []).append(row)
         state.graded = {(row["problem"], row["slot"]) for row in store.rows("grades")}
-        # An error may have been the machine's: whoever runs the same line again wants another try.
-        rows = [row for row in store.rows("results") if row["outcome"] != Outcome.ERROR]
-        state.results = {(row["problem"], row["strategy"]): row for row in rows}
+        state.results = final_results(store)
         return state
 
 

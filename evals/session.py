@@ -12,11 +12,10 @@ from evals.plan import Plan, environment
 from evals.plots import write_plots
 from evals.progress import ProgressBar
 from evals.report import Report, make_report, to_csv, to_markdown
-from evals.runner import Evaluation, Listener, evaluate
+from evals.runner import Evaluation, Listener, evaluate, final_results
 from evals.store import Store
 from reasoning.run import RunSettings
 from reasoning.strategies import spell
-from verifiers.base import Outcome
 from verifiers.workers import WorkerPool
 
 CHECK_SECONDS = 10.0  # CPU time that a check may take for one candidate
@@ -68,7 +67,7 @@ async def _evaluate(engine: Engine, plan: Plan, store: Store, listener: Listener
 
 
 def _finished(plan: Plan, store: Store) -> bool:
-    results = {(row["problem"], row["strategy"]) for row in store.rows("results") if row["outcome"] != Outcome.ERROR}
+    results = final_results(store)
     grades = {(row["problem"], row["slot"]) for row in store.rows("grades")}
     return all(
         (problem.id, spell(strategy)) in results for problem in plan.task.problems for strategy in plan.strategies
