@@ -21,8 +21,9 @@ from reasoning.api import execute
 from reasoning.run import Run, RunSettings
 from reasoning.strategies import Strategy, require, spell
 from reasoning.trace import to_json
-from reasoning.trajectory import Prompt, read_candidate
+from reasoning.trajectory import Candidate, Prompt, read_candidate
 from verifiers.base import Outcome, Verdict
+from verifiers.grading import Grading
 
 OVERSUBSCRIPTION = 2.0  # requests in flight for each slot of the engine: the queue behind it is never empty
 FATAL = (EngineError, StoreError, ConfigError)  # no other problem would fare better; ContextError is one problem's own
@@ -131,6 +132,7 @@ class _Work:
         self._evaluation, self._problem, self._store = evaluation, problem, store
         self._state, self._listener, self._seat = state, listener, seat
         self._prompt = evaluation.prompts[problem.id]
+        self._grading = Grading(evaluation.settings.answers, evaluation.settings.workers)
         self._asked: dict[int, float] = {}  # when a sample that was not there was asked for, by seed
         self._rows: dict[int, Row] = {row["seed"]: row for row in state.samples.pop(problem.id, [])}
 
@@ -142,9 +144,9 @@ class _Work:
                 self._state.results[key] = await self._run(strategy)
                 self._store.append("results", self._state.results[key])
             self._listener.solved(key[1], Outcome(self._state.results[key]["outcome"]))
-        for row in self._rows.values():
-            if (self._problem.id, row["slot"]) not in self._state.graded:
-                self._store.append("grades", self._grade(row))
+        await self._grade(
+            [row for row in self._rows.values() if (self._problem.id, row["slot"]) not in self._state.graded]
+        )
 
     def find(self, request: GenerationRequest) -> Completion | None:
         """The stored completion of the same draw."""
@@ -179,7 +181,12 @@ class _Work:
     async def _run(self, strategy: Strategy) -> Row:
         """The strategy's result as a row; an error that is this problem's own is a result too."""
         run = Run(
-            self._evaluation.settings, self._problem.id, name=spell(strategy), pool=self, on_load=self._seat.changed
+            self._evaluation.settings,
+            self._problem.id,
+            name=spell(strategy),
+            pool=self,
+            grading=self._grading,
+            on_load=self._seat.changed,
         )
         began = time.monotonic()
         candidate, reason = None, "error"
@@ -187,7 +194,7 @@ class _Work:
             result = await execute(strategy, run, self._prompt)
             candidate = None if result.chosen is None else result.candidates[result.chosen]
             reason = result.stop_reason
-            verdict = self._evaluation.task.verifier.verify(result.answer, self._problem.reference)
+            verdict = await self._judge(result.answer)
         except ContextError as error:
             verdict = Verdict(outcome=Outcome.ERROR, rule=f"ContextError: {error}")
         except FATAL:
@@ -208,20 +215,47 @@ class _Work:
             "trace": [to_json(event) for event in run.trace],
         }
 
-    def _grade(self, row: Row) -> Row:
-        """The judgement of one sample, as a row."""
+    async def _grade(self, rows: Sequence[Row]) -> None:
+        """Judge every sample and store the grades of `rows`; a grade's class is that among all samples."""
+        if not rows:
+            return
         settings = self._evaluation.settings
         tokenizer = settings.engines["policy"].tokenizer
-        candidate = read_candidate(tokenizer, settings.answers, row["slot"], self._prompt, _completion(row))
-        verdict = self._evaluation.task.verifier.verify(candidate.answer, self._problem.reference)
-        return {
-            "problem": self._problem.id,
-            "slot": row["slot"],
-            "answer": candidate.answer,
-            "outcome": verdict.outcome,
-            "rule": verdict.rule,
-            "text": candidate.text,
-        }
+        candidates = [
+            read_candidate(tokenizer, settings.answers, row["slot"], self._prompt, _completion(row))
+            for row in sorted(self._rows.values(), key=lambda row: row["slot"])
+        ]
+        labels = await class_labels(self._grading, [candidate.answer for candidate in candidates])
+        wanted = {row["slot"] for row in rows}
+        for candidate, label in zip(candidates, labels, strict=True):
+            if candidate.slot in wanted:
+                verdict = await self._judge(candidate.answer)
+                self._store.append("grades", grade_row(self._problem.id, candidate, label, verdict))
+
+    async def _judge(self, answer: str | None) -> Verdict:
+        return await self._grading.verify(self._evaluation.task.verifier, answer, self._problem.reference)
+
+
+async def class_labels(grading: Grading, answers: Sequence[str | None]) -> list[str | None]:
+    """For each answer, [N], the first one that is equal to it; None stays None."""
+    numbers = await grading.classes(answers)
+    first: dict[int | None, str | None] = {None: None}
+    for number, answer in zip(numbers, answers, strict=True):
+        first.setdefault(number, answer)
+    return [first[number] for number in numbers]
+
+
+def grade_row(problem: str, candidate: Candidate, label: str | None, verdict: Verdict) -> Row:
+    """The judgement of one sample; its class is written down where it is not the answer itself."""
+    return {
+        "problem": problem,
+        "slot": candidate.slot,
+        "answer": candidate.answer,
+        **({} if label == candidate.answer else {"class": label}),
+        "outcome": verdict.outcome,
+        "rule": verdict.rule,
+        "text": candidate.text,
+    }
 
 
 def _completion(row: Row) -> Completion:

@@ -44,7 +44,7 @@ class AgreeingPair:
                 break
             for completion in await run.gather([request for request in requests if request is not None]):
                 candidates.append(run.candidate(len(candidates), prompt, completion))
-            first, second = run.classes(candidates)[-2:]
+            first, second = (await run.classes(candidates))[-2:]
             if first is not None and first == second:
                 return Result(candidates=tuple(candidates), chosen=len(candidates) - 2, stop_reason="decided")
         return Result(candidates=tuple(candidates), chosen=None, stop_reason="exhausted")

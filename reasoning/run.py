@@ -19,6 +19,7 @@ from reasoning.budget import Budget, Ledger, with_flops
 from reasoning.trace import Committed, Event
 from reasoning.trajectory import Candidate, Prompt, Trajectory, read_candidate
 from verifiers.base import AnswerFormat, Check
+from verifiers.grading import Grading
 from verifiers.workers import WorkerPool
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class Run:
         *,
         name: str = "run",
         pool: Pool | None = None,
+        grading: Grading | None = None,
         on_commit: Callable[[tuple[int, ...]], None] = lambda _: None,
         on_load: Callable[[int], None] = lambda _: None,
     ) -> None:
@@ -67,6 +69,7 @@ class Run:
         self.trace: list[Event] = []
         self._name = name  # distinguishes this run's requests from those of others in the same engine
         self._pool = pool
+        self._grading = grading or Grading(settings.answers, settings.workers)  # shared by all who work on a problem
         self._on_commit = on_commit  # hears the settled prefix
         self._on_load = on_load  # hears by how many the open requests have changed
         self._ledger = Ledger(settings.budget)
@@ -93,13 +96,28 @@ class Run:
 
     # -- generating ------------------------------------------------------------------------------------------------
 
+    def render(self, messages: Sequence[dict[str, str]], question: str) -> Prompt:
+        """Messages of the strategy's own as a prompt: by the model's chat template, or as one text without one."""
+        tokenizer = self._engine("policy").tokenizer
+        if tokenizer.has_chat_template:
+            return Prompt.from_chat(messages, tokenizer, question=question)
+        return Prompt.from_text("\n\n".join(m["content"] for m in messages), tokenizer, question=question)
+
     def request(
-        self, prompt: Prompt, *path: PathItem, after: Trajectory | None = None, role: str = "policy", **sampling: Any
+        self,
+        prompt: Prompt,
+        *path: PathItem,
+        after: Trajectory | None = None,
+        role: str = "policy",
+        pooled: bool = True,
+        **sampling: Any,
     ) -> GenerationRequest | None:
         """A request that goes on from the prompt, or from `after`; None if the budget has no room for it now.
 
         Reserves tokens in the order of calls. None means: settle what is open (see `gather`, `in_order`) and ask
-        again; if nothing is open, the budget is exhausted. `sampling` overrides the run's sampling parameters.
+        again; if nothing is open, the budget is exhausted. `sampling` overrides the run's sampling parameters. A sample
+        of the task's own prompt, whose path ends in its slot, is shared with other strategies by the pool; pass
+        ``pooled=False`` for a prompt of the strategy's own.
         """
         if self._expired():
             return None
@@ -116,7 +134,7 @@ class Run:
             prompt_token_ids=ids,
             sampling=replace(wanted, seed=self.seed(*path, role), max_tokens=grant.tokens),
         )
-        slot = path[-1] if after is None and isinstance(path[-1], int) else None
+        slot = path[-1] if pooled and after is None and isinstance(path[-1], int) else None
         self._open[request.id] = _Open(role, parameters, slot, clamped=grant.clamped)
         return request
 
@@ -151,9 +169,9 @@ class Run:
         """A completion of the prompt as a candidate, with its text and its answer."""
         return read_candidate(self._engine("policy").tokenizer, self.settings.answers, slot, prompt, completion)
 
-    def classes(self, candidates: Sequence[Candidate]) -> list[int | None]:
+    async def classes(self, candidates: Sequence[Candidate]) -> list[int | None]:
         """Equality classes of the candidates' answers, [N]; None where there is no answer."""
-        return self.settings.answers.classes([candidate.answer for candidate in candidates])
+        return await self._grading.classes([candidate.answer for candidate in candidates])
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run a module-level function in a worker program, under its limits."""

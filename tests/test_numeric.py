@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from decoding.errors import ConfigError
 from evals.tasks.reference_task import ReferenceFormat
+from tests.worlds import classes
 from verifiers.base import Outcome
 from verifiers.graders import grader_by_name
 from verifiers.numeric import NumberFormat, NumberVerifier, gold, read_number
@@ -220,7 +221,7 @@ def test_a_value_is_a_fixed_point(number):
 
 def test_classes_are_equal_numbers_by_first_appearance():
     texts = ["so 18.0", "so 0.5", "none", "so 1/2", r"\boxed{18}", "so 7"]
-    assert NumberFormat().classes([answer(text) for text in texts]) == [0, 1, None, 1, 0, 2]
+    assert classes(NumberFormat(), [answer(text) for text in texts]) == [0, 1, None, 1, 0, 2]
 
 
 def test_a_reference_that_is_no_number_is_an_error_and_not_a_wrong_answer():

@@ -19,6 +19,7 @@ from evals.tasks.gym import EVALUATED, GymVerifier
 from evals.tasks.reference import Chain, generate
 from evals.tasks.reference_task import reference_problem
 from evals.tasks.registry import load_task
+from tests.worlds import classes
 from verifiers.base import Check, Outcome
 from verifiers.text import TextFormat, TextVerifier
 
@@ -81,7 +82,7 @@ def test_a_reference_text_without_an_answer_is_no_answer():
     task = load_task("reference:2", limit=1)
     assert outcome(task, "1+1=2\n") is Outcome.NO_ANSWER
     assert outcome(task, "#1000") is Outcome.WRONG
-    assert task.answers.classes(["5", None, "7", "5"]) == [0, None, 1, 0]
+    assert classes(task.answers, ["5", None, "7", "5"]) == [0, None, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -202,9 +203,9 @@ def test_text_answers_are_found(text, value):
 
 def test_votes_and_grades_share_one_equality():
     values = ["The Cat", "the  cat.", None, "dog", "DOG", "cat"]
-    classes = TextFormat().classes(values)
-    assert classes == [0, 0, None, 1, 1, 2]
-    for value, number in zip(values, classes, strict=True):
+    numbers = classes(TextFormat(), values)
+    assert numbers == [0, 0, None, 1, 1, 2]
+    for value, number in zip(values, numbers, strict=True):
         assert TextVerifier().verify(value, "the cat").correct == (number == 0)
 
 

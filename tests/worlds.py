@@ -14,6 +14,7 @@ from reasoning.budget import Budget
 from reasoning.run import RunSettings
 from reasoning.trajectory import Prompt
 from verifiers.exact import ExactVerifier
+from verifiers.grading import Grading
 
 END, QUESTION = 0, 1
 
@@ -95,3 +96,7 @@ class ShuffledDelivery:
         for _ in range(turns):
             await asyncio.sleep(0)
         return completion
+
+
+def classes(answers, values):
+    return asyncio.run(Grading(answers).classes(values))

@@ -5,10 +5,9 @@
 - `OracleCheck` is built from the reference by ``evals`` for experiments, and results say so.
 
 Extraction is apart from comparison, and "no answer" is apart from "wrong". An `AnswerFormat` has one notion of
-equality, and voting and grading both use it.
+equality, and voting and grading both use it (`verifiers.grading.Grading`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Protocol, runtime_checkable
@@ -58,19 +57,25 @@ class AnswerFormat(Protocol):
         """The answer in a model's text. Never raises, whatever the text."""
         ...
 
-    def classes(self, values: Sequence[str | None]) -> list[int | None]:
-        """Equality classes of extracted values, [N]: equal numbers mean equal answers, None stays None.
+    def key(self, value: str) -> str:
+        """A spelling by which extracted values are compared first: equal keys mean equal answers."""
+        ...
 
-        Classes are numbered by first appearance, so they are deterministic for an order of values.
-        """
+    @property
+    def equality(self) -> "Verifier | None":
+        """Tells whether values of different keys are equal all the same; None: they never are."""
         ...
 
 
 class Verifier(Protocol):
-    """Compares an answer with the truth."""
+    """Compares an answer with the truth. Hashable, picklable, deterministic."""
+
+    def quick(self, answer: str | None, reference: str) -> Verdict | None:
+        """What can be told at once, whatever the answer; None if only `verify` can tell."""
+        ...
 
     def verify(self, answer: str | None, reference: str) -> Verdict:
-        """Judge an extracted answer; None is ``no_answer``."""
+        """Judge an extracted answer; None is ``no_answer``. Where `quick` can't tell, this runs in a worker program."""
         ...
 
 

@@ -2,29 +2,36 @@
 
 import re
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from verifiers.base import Extraction, Outcome, Verdict
 
 NO_ANSWER = Extraction(value=None, rule="none")
+UNANSWERED = Verdict(outcome=Outcome.NO_ANSWER, rule="none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExactVerifier:
     """Right if answer and reference are the same text."""
 
-    def verify(self, answer: str | None, reference: str) -> Verdict:
+    def quick(self, answer: str | None, reference: str) -> Verdict:
         """Judge an extracted answer; None is ``no_answer``."""
         if answer is None:
-            return Verdict(outcome=Outcome.NO_ANSWER, rule="none")
+            return UNANSWERED
         return Verdict(outcome=Outcome.CORRECT if answer == reference else Outcome.WRONG, rule="exact")
 
+    verify = quick
 
-def number_classes(values: Sequence[str | None]) -> list[int | None]:
-    """Equality classes of spellings, [N], numbered by first appearance; None stays None."""
-    numbers: dict[str, int] = {}
-    return [None if value is None else numbers.setdefault(value, len(numbers)) for value in values]
+
+class Spelt:
+    """A mixin for answer formats with one spelling for each answer: equal means spelt alike."""
+
+    __slots__ = ()
+    equality = None
+
+    def key(self, value: str) -> str:
+        """The spelling itself."""
+        return value
 
 
 def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

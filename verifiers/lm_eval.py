@@ -4,15 +4,14 @@ They compare spellings: 18.00 is not 18, and the punctuation of "18 dollars, etc
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from verifiers.base import Extraction, Outcome, Verdict
-from verifiers.exact import NO_ANSWER, last_match, number_classes
+from verifiers.exact import NO_ANSWER, UNANSWERED, Spelt, last_match
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LmEvalFormat:
+class LmEvalFormat(Spelt):
     """An answer as a filter of lm-evaluation-harness's GSM8K tasks finds it, spelt as its exact match compares it."""
 
     name: str
@@ -28,21 +27,19 @@ class LmEvalFormat:
             value=_lm_eval_spelling(match[match.lastindex]), rule=self.name, span=match.span(match.lastindex)
         )
 
-    def classes(self, values: Sequence[str | None]) -> list[int | None]:
-        """Equal spellings share a class."""
-        return number_classes(values)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LmEvalVerifier:
     """lm-eval's exact match: equal spellings. The reference may be the whole answer field."""
 
-    def verify(self, answer: str | None, reference: str) -> Verdict:
+    def quick(self, answer: str | None, reference: str) -> Verdict:
         """Judge an answer as `LmEvalFormat` extracted it; None is ``no_answer``."""
         if answer is None:
-            return Verdict(outcome=Outcome.NO_ANSWER, rule="none")
+            return UNANSWERED
         same = answer == _lm_eval_spelling(reference)
         return Verdict(outcome=Outcome.CORRECT if same else Outcome.WRONG, rule="lm_eval")
+
+    verify = quick
 
 
 def _lm_eval_spelling(text: str) -> str:

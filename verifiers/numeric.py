@@ -9,13 +9,12 @@ A percent sign is read (`Number.percent`) and does not change the value: benchma
 
 import re
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
 from verifiers.base import Extraction, Outcome, Verdict
-from verifiers.exact import NO_ANSWER, last_match, number_classes
+from verifiers.exact import NO_ANSWER, UNANSWERED, Spelt, last_match
 
 MAX_LENGTH = 1000  # characters of a number; a longer one is not read
 MAX_EXPONENT = 400  # of ten
@@ -67,7 +66,7 @@ class Number(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NumberFormat:
+class NumberFormat(Spelt):
     """The number that a text answers with. Values are spelt canonically (``18``, ``-1/2``), so equal means equal."""
 
     reasoning_end: str = "</think>"  # what comes before the last of it is not the answer; empty: off
@@ -88,24 +87,22 @@ class NumberFormat:
                 return Extraction(value=_spell(found.number), rule=found.rule, span=span)
         return NO_ANSWER
 
-    def classes(self, values: Sequence[str | None]) -> list[int | None]:
-        """Equal numbers share a class."""
-        return number_classes(values)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberVerifier:
     """Right if answer and reference are the same number, exactly. Percent signs don't count."""
 
-    def verify(self, answer: str | None, reference: str) -> Verdict:
+    def quick(self, answer: str | None, reference: str) -> Verdict:
         """Judge an extracted answer; None is ``no_answer``, a reference that is no number an ``error``."""
         if answer is None:
-            return Verdict(outcome=Outcome.NO_ANSWER, rule="none")
+            return UNANSWERED
         truth, given = read_number(reference), read_number(answer)
         if truth is None:
             return Verdict(outcome=Outcome.ERROR, rule="the reference is no number")
         same = given is not None and given.value == truth.value
         return Verdict(outcome=Outcome.CORRECT if same else Outcome.WRONG, rule="number")
+
+    verify = quick
 
 
 def read_number(text: str) -> Number | None:

@@ -1,11 +1,10 @@
 """Answers that are text: found behind "Answer:", in a box or on the last line, and equal up to spaces and case."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from verifiers.base import Extraction, Outcome, Verdict
-from verifiers.exact import NO_ANSWER, number_classes
+from verifiers.exact import NO_ANSWER, UNANSWERED
 
 _ANSWER = re.compile(r"\banswer\s*:(?:\*\*)?", re.IGNORECASE)
 _MOST_BOXES = 16  # looked at, from the last one backwards: a text of nothing else must not take for ever
@@ -18,6 +17,7 @@ class TextFormat:
     r"""What follows the last "Answer:", else the last ``\boxed``, else the last line."""
 
     name = "text"
+    equality = None
 
     def extract(self, text: str) -> Extraction:
         """The answer in a model's text, without spaces around it; None if nothing is there."""
@@ -30,21 +30,23 @@ class TextFormat:
         end = len(text.rstrip())
         return _cut(text, text.rfind("\n", 0, end) + 1, end, "last line")
 
-    def classes(self, values: Sequence[str | None]) -> list[int | None]:
-        """Answers that read the same up to spaces and case share a class, numbered by first appearance."""
-        return number_classes([None if value is None else normalise(value) for value in values])
+    def key(self, value: str) -> str:
+        """Answers that read the same up to spaces and case are equal."""
+        return normalise(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextVerifier:
     """Right if answer and reference read the same up to spaces, case and a final full stop."""
 
-    def verify(self, answer: str | None, reference: str) -> Verdict:
+    def quick(self, answer: str | None, reference: str) -> Verdict:
         """Judge an extracted answer; None is ``no_answer``."""
         if answer is None:
-            return Verdict(outcome=Outcome.NO_ANSWER, rule="none")
+            return UNANSWERED
         same = normalise(answer) == normalise(reference)
         return Verdict(outcome=Outcome.CORRECT if same else Outcome.WRONG, rule="text")
+
+    verify = quick
 
 
 def normalise(text: str) -> str:

@@ -2,7 +2,7 @@
 
 reasoning-gym scores the answers itself. For nine of its data sets it does so by running the answer as Python (eval,
 or sympy's parse_expr, which evals); an answer to these is scored only if it is spelt in characters that can't call
-anything. A long computation can still be spelt: where answers come from strangers, give judging a time limit.
+anything. A long computation can still be spelt, so scoring runs in worker programs under a limit on CPU time.
 """
 
 import difflib
@@ -18,6 +18,7 @@ from decoding.seeds import derive_seed
 from evals.data import checksum
 from evals.tasks.base import Problem, Task
 from verifiers.base import Outcome, Verdict
+from verifiers.exact import UNANSWERED
 from verifiers.text import TextFormat
 
 DEFAULT_PROBLEMS = 500
@@ -61,13 +62,20 @@ class GymVerifier:
     size: int
     seed: int
 
-    def verify(self, answer: str | None, reference: str) -> Verdict:
-        """Judge an extracted answer; None is ``no_answer``, an answer that may not be evaluated is wrong."""
+    def quick(self, answer: str | None, reference: str) -> Verdict | None:
+        """None is ``no_answer``, an answer that may not be evaluated is wrong; all else is for the scorer."""
         if answer is None:
-            return Verdict(outcome=Outcome.NO_ANSWER, rule="none")
+            return UNANSWERED
         allowed = EVALUATED.get(self.dataset)
         if allowed is not None and (len(answer) > _LONGEST or allowed.fullmatch(answer) is None):
             return Verdict(outcome=Outcome.WRONG, rule="not evaluated: the answer could run code")
+        return None
+
+    def verify(self, answer: str | None, reference: str) -> Verdict:
+        """Judge an extracted answer. A scorer may compute for long: run it in a worker program."""
+        told = self.quick(answer, reference)
+        if told is not None:
+            return told
         entries = _dataset(self.dataset, self.size, self.seed)
         try:
             score = entries.score_answer(answer, entries[json.loads(reference)["index"]])

@@ -1,7 +1,6 @@
 """The reference world as a task: ``reference:<difficulty>``."""
 
 import random  # noqa: TID251  the stream of random.Random is part of the problems' definition
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,14 +9,14 @@ from evals.data import checksum
 from evals.tasks.base import Problem, Task
 from evals.tasks.reference import MAX_DIFFICULTY, Chain, check_steps, find_answer, generate
 from verifiers.base import Extraction
-from verifiers.exact import NO_ANSWER, ExactVerifier, number_classes
+from verifiers.exact import NO_ANSWER, ExactVerifier, Spelt
 
 DEFAULT_PROBLEMS = 500
 _LINE = 14  # characters of the longest line, newline included, and a little air
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceFormat:
+class ReferenceFormat(Spelt):
     """The number behind the last ``#`` line."""
 
     name = "reference"
@@ -28,10 +27,6 @@ class ReferenceFormat:
         if found is None:
             return NO_ANSWER
         return Extraction(value=found.value, rule="#", span=found.span)
-
-    def classes(self, values: Sequence[str | None]) -> list[int | None]:
-        """Equal numbers share a class, numbered by first appearance."""
-        return number_classes(values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,11 +48,11 @@ class AdaptiveSelfConsistency:
         async with aclosing(draw_in_order(run, prompt, self.n, self.batch)) as drawn:
             async for candidate in drawn:
                 candidates.append(candidate)
-                if self._decided(run.classes(candidates)):
+                if self._decided(await run.classes(candidates)):
                     reason = "decided"
                     break
-        vote = majority(run.classes(candidates))
-        record_vote(run, candidates, vote)
+        vote = majority(await run.classes(candidates))
+        await record_vote(run, candidates, vote)
         return result(run, candidates, vote.index, "done" if len(candidates) == self.n else reason)
 
     def _decided(self, classes: list[int | None]) -> bool:

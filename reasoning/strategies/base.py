@@ -85,9 +85,10 @@ def read(run: Run, prompt: Prompt, slot: int, completion: Completion) -> Candida
     return candidate
 
 
-def record_vote(run: Run, candidates: Sequence[Candidate], vote: Vote) -> None:
+async def record_vote(run: Run, candidates: Sequence[Candidate], vote: Vote) -> None:
     """Record a vote, its answers spelt as their first voters spelt them."""
-    first = {c: i for i, c in reversed(list(enumerate(run.classes(candidates)))) if c is not None}
+    classes = await run.classes(candidates)
+    first = {c: i for i, c in reversed(list(enumerate(classes))) if c is not None}
     spelling = {c: str(candidates[i].answer) for c, i in first.items()}
     run.record(
         Voted(

@@ -36,6 +36,6 @@ class SelfConsistency:
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw, vote."""
         candidates = await draw(run, prompt, self.n)
-        vote = majority(run.classes(candidates))
-        record_vote(run, candidates, vote)
+        vote = majority(await run.classes(candidates))
+        await record_vote(run, candidates, vote)
         return result(run, candidates, vote.index, "done" if len(candidates) == self.n else "budget")
