@@ -20,6 +20,13 @@ class Rows(NamedTuple):
     source: str  # in words
 
 
+class Known(NamedTuple):
+    """What a data set is known to hold."""
+
+    rows: int
+    sha256: str  # of its rows as JSON lines, see `rows_sha256`
+
+
 def read_jsonl(path: Path) -> list[Row]:
     """One JSON object a line; blank lines are skipped.
 
@@ -62,6 +69,17 @@ def rows_sha256(rows: Iterable[Row], fields: Sequence[str]) -> str:
         line = json.dumps({field: row.get(field) for field in fields}, ensure_ascii=False)
         digest.update(line.encode(errors="surrogatepass") + b"\n")
     return digest.hexdigest()
+
+
+def differences(known: Known, rows: Sequence[Row], fields: Sequence[str]) -> str:
+    """In words, behind a source: what differs from the known data; empty if nothing does."""
+    found = Known(len(rows), rows_sha256(rows, fields))
+    unequal = [
+        f"{field}: {have}, known: {wanted}"
+        for field, have, wanted in zip(Known._fields, found, known, strict=True)
+        if have != wanted
+    ]
+    return f" (not the known data: {'; '.join(unequal)})" if unequal else ""
 
 
 def checksum(problems: Iterable[Problem]) -> str:

@@ -1,6 +1,7 @@
 """Running a plan from end to end: store, engine, evaluation, and what it leaves behind."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from reasoning.run import RunSettings
 from reasoning.strategies import spell
 from verifiers.workers import WorkerPool
 
-CHECK_SECONDS = 10.0  # CPU time that a check may take for one candidate
+CHECK_SECONDS = 10.0  # CPU time that checking or judging one candidate may take
 
 
 def run_plan(plan: Plan, folder: Path, options: Mapping[str, Any]) -> None:
@@ -52,7 +53,8 @@ def write_report(folder: Path) -> Report:
 
 
 async def _evaluate(engine: Engine, plan: Plan, store: Store, listener: Listener) -> None:
-    async with WorkerPool(size=1, cpu_seconds=CHECK_SECONDS) as workers:
+    # Workers start when they are needed; the engine wants its share of the cores.
+    async with WorkerPool(size=max(1, (os.cpu_count() or 1) // 2), cpu_seconds=CHECK_SECONDS) as workers:
         settings = RunSettings(
             engines={"policy": engine},
             sampling=plan.sampling,

@@ -12,9 +12,9 @@ from reasoning.api import solve
 from reasoning.budget import Budget
 from reasoning.trajectory import Result
 from verifiers.base import AnswerFormat, Check
-from verifiers.numeric import NumberFormat
+from verifiers.graders import grader_by_name
 
-FORMATS: dict[str, AnswerFormat] = {"number": NumberFormat(), "reference": ReferenceFormat()}
+TEMPLATES = {"number": "zero_shot", "math": "boxed", "text": "answer", "reference": "plain"}  # by kind of answer
 DEFAULT_MAX_TOKENS = 1024
 
 
@@ -30,12 +30,12 @@ def answer_one(
     **sampling: float,
 ) -> Result:
     """Solve one question with a task's prompt, answer format and check; raises ``BethinkError``."""
-    if task not in FORMATS:
-        raise ConfigError(f"solve reads answers as {' or '.join(FORMATS)}, not as {task!r}")
+    if task not in TEMPLATES:
+        raise ConfigError(f"solve reads answers as {', '.join(TEMPLATES)}, not as {task!r}")
     check: Check | None = None
     if task == "reference":
         question, check = _chain(question), StepsCheck()
-    template = template_named("plain" if task == "reference" else "zero_shot")
+    template = template_named(TEMPLATES[task])
     context = engine.engine.info.context_length
     prompt = render(template, question, engine.engine.tokenizer)
     room = max(1, context - len(prompt.token_ids))
@@ -45,11 +45,15 @@ def answer_one(
         engine=engine,
         strategy=strategy,
         sampling=replace(params, **sampling),  # type: ignore[arg-type]
-        answers=FORMATS[task],
+        answers=_format(task),
         budget=budget,
         check=check,
         seed=seed,
     )
+
+
+def _format(task: str) -> AnswerFormat:
+    return ReferenceFormat() if task == "reference" else grader_by_name(task).answers
 
 
 def _chain(question: str) -> str:

@@ -5,21 +5,13 @@ About 8 % of the test set is known to be wrong or unclear (GSM8K-Platinum keeps 
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 from decoding.errors import DataError
-from evals.data import Rows, checksum, load_rows, rows_sha256, text_field
+from evals.data import Known, Rows, checksum, differences, load_rows, text_field
 from evals.tasks.base import Problem, Task
 from verifiers.numeric import NumberFormat, NumberVerifier, gold
 
 FIELDS = ("question", "answer")
-
-
-class Known(NamedTuple):
-    """What a split is known to hold."""
-
-    rows: int
-    sha256: str  # of its rows as JSON lines, see `rows_sha256`
 
 
 KNOWN = {
@@ -40,7 +32,7 @@ def load_gsm8k(spec: str, *, data_dir: Path | None) -> Task:
         prompt="zero_shot",
         max_tokens=512,
         stop=("\nQuestion:",),
-        source=source + _differences("test", rows),
+        source=source + differences(KNOWN["test"], rows, FIELDS),
         checksum=checksum(problems),
     )
 
@@ -60,12 +52,3 @@ def _problem(index: int, row: dict[str, object], source: str) -> Problem:
     question = text_field(row, ["question"], where)
     return Problem(id=f"gsm8k-test-{index:04d}", question=question, reference=reference)
 
-
-def _differences(split: str, rows: list[dict[str, object]]) -> str:
-    known, found = KNOWN[split], Known(len(rows), rows_sha256(rows, FIELDS))
-    unequal = [
-        f"{field}: {have}, known: {wanted}"
-        for field, have, wanted in zip(Known._fields, found, known, strict=True)
-        if have != wanted
-    ]
-    return f" (not the known data: {'; '.join(unequal)})" if unequal else ""

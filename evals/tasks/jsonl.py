@@ -1,4 +1,4 @@
-"""A user's own problems: ``jsonl:<file>``, or ``jsonl:<file>,answers=text``."""
+"""A user's own problems: ``jsonl:<file>``, or ``jsonl:<file>,answers=text`` (or ``math``)."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ from decoding.errors import ConfigError
 from evals.data import Row, checksum, read_jsonl, text_field
 from evals.tasks.base import Problem, Task
 from verifiers.base import AnswerFormat, Verifier
+from verifiers.graders import grader_by_name
 from verifiers.numeric import NumberFormat, NumberVerifier
 from verifiers.text import TextFormat, TextVerifier
 
@@ -28,9 +29,10 @@ def load_jsonl(spec: str, *, data_dir: Path | None) -> Task:
     kinds: dict[str, tuple[AnswerFormat, Verifier]] = {
         "number": (NumberFormat(), NumberVerifier()),
         "text": (TextFormat(), TextVerifier()),
+        "math": grader_by_name("math"),
     }
     if options or kind not in kinds or not name:
-        raise ConfigError(f"{spec!r}: write jsonl:FILE, jsonl:FILE,answers=number or jsonl:FILE,answers=text")
+        raise ConfigError(f"{spec!r}: write jsonl:FILE or jsonl:FILE,answers= and one of {', '.join(kinds)}")
     path = Path(name).expanduser()
     if not path.is_file() and data_dir is not None and (data_dir / name).is_file():
         path = data_dir / name
@@ -41,7 +43,7 @@ def load_jsonl(spec: str, *, data_dir: Path | None) -> Task:
         problems=problems,
         answers=answers,
         verifier=verifier,
-        prompt="zero_shot" if kind == "number" else "chat",
+        prompt={"number": "zero_shot", "math": "boxed"}.get(kind, "chat"),
         max_tokens=1024,
         source=f"file: {path.name}",
         checksum=checksum(problems),

@@ -11,13 +11,15 @@ from evals.tasks.base import Task
 from evals.tasks.gsm8k import load_gsm8k
 from evals.tasks.gym import load_gym
 from evals.tasks.jsonl import load_jsonl
+from evals.tasks.math500 import load_math500
 from evals.tasks.reference_task import load_reference
 
 TASKS = {
     "reference": "reference:<difficulty>, 1 to 16: chains of sums, made on the spot, every step checkable",
     "gsm8k": "gsm8k: 1,319 word problems, from the hub or --data-dir (gsm8k_test.jsonl)",
+    "math500": "math500: 500 competition problems with LaTeX answers, from the hub or --data-dir (math500.jsonl)",
     "gym": "gym:<data set>: any data set of reasoning-gym, made on the spot",
-    "jsonl": "jsonl:<file>[,answers=number|text]: your own rows with question and answer",
+    "jsonl": "jsonl:<file>[,answers=number|text|math]: your own rows with question and answer",
 }
 _TAKES_ARGUMENT = {"reference", "gym", "jsonl"}
 
@@ -53,7 +55,7 @@ def load_task(
         raise ConfigError(f"limit must be at least 1, got {limit}")
     task = _load(kind, spec, data_dir=data_dir, limit=limit, seed=seed)
     require_unique(task.problems)
-    if kind in ("gsm8k", "jsonl") or problem_ids is not None:
+    if kind in ("gsm8k", "math500", "jsonl") or problem_ids is not None:
         problems = select(task.problems, limit=limit, problem_ids=problem_ids)
         task = replace(task, problems=problems, checksum=checksum(problems))
     if not task.problems:
@@ -69,5 +71,7 @@ def _load(kind: str, spec: str, *, data_dir: Path | None, limit: int | None, see
             return load_gym(spec, limit=limit, seed=seed)
         case "gsm8k":
             return load_gsm8k(spec, data_dir=data_dir)
+        case "math500":
+            return load_math500(spec, data_dir=data_dir)
         case _:
             return load_jsonl(spec, data_dir=data_dir)

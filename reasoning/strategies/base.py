@@ -10,7 +10,7 @@ from reasoning.selection import Vote
 from reasoning.trace import Sampled, Stopped, Voted
 from reasoning.trajectory import Candidate, Prompt, Result
 
-SAMPLING_NEEDS = frozenset({Capability.TOKEN_IDS, Capability.SEEDS})
+SAMPLING_NEEDS: frozenset[Capability] = frozenset()  # samples can be had from any engine, a text-only server too
 
 
 class Strategy(Protocol):
