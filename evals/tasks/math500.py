@@ -1,4 +1,4 @@
-"""MATH-500 (Lightman et al. 2023, arXiv 2305.20050): 500 of the 5,000 test problems of MATH (Hendrycks et al. 2021), MIT.
+"""MATH-500 (Lightman et al. 2023, arXiv 2305.20050): 500 test problems of MATH (Hendrycks et al. 2021), MIT licence.
 
 References are the data set's own answers, all single boxes. Tune on other problems: these 500 are a test set.
 """
