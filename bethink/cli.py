@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from bethink import Budget, open_engine
+from bethink.cli_demonstrations import add_demonstrations
 from bethink.cli_grade import add_grade
 from bethink.tables import print_estimate, print_models, print_report
 from decoding.errors import BethinkError, ConfigError
@@ -25,6 +26,7 @@ app = typer.Typer(
 train_app = typer.Typer(no_args_is_help=True, help="Train the models of the reference world; one seeded command each.")
 app.add_typer(train_app, name="train")
 add_grade(app)
+add_demonstrations(app)
 out = Console()
 
 ERROR_EXIT, INTERRUPTED_EXIT, FAILED_PROBLEMS_EXIT = 2, 130, 3

@@ -13,10 +13,22 @@ from types import MappingProxyType
 from decoding.engine import Tokenizer
 from decoding.errors import ConfigError, DataError
 from evals.data import hash_order, text_field
+from evals.demonstrations import read_demonstrations
 from evals.tasks.gsm8k import FIELDS, gsm8k_rows
 from reasoning.trajectory import Prompt
 
 QUESTION = "{question}"
+_STEP_BY_STEP = "Let's think step by step."
+# PS and PS+ as the paper and those who quote it spell them; the wordings in its code differ a little.
+_PLAN_AND_SOLVE = (
+    "Let's first understand the problem and devise a plan to solve the problem. Then, let's carry out the plan and "
+    "solve the problem step by step."
+)
+_PLAN_AND_SOLVE_PLUS = (
+    "Let's first understand the problem, extract relevant variables and their corresponding numerals, and make a plan. "
+    "Then, let's carry out the plan, calculate intermediate variables (pay attention to correct numerical calculation "
+    "and commonsense), solve the problem step by step, and show the answer."
+)
 _QWEN = r"Please reason step by step, and put your final answer within \boxed{}."
 # The system prompt of search-and-learn (Hugging Face, Apache-2.0), which particle filtering and ETS took over.
 _SEARCH_AND_LEARN = r"""Solve the following math problem efficiently and clearly:
@@ -53,6 +65,14 @@ class Template:
     stop: tuple[str, ...] = ()  # strings that end a completion of a model that doesn't stop by itself
 
 
+def _triggered(name: str, trigger: str) -> Template:
+    """A question and the words that open its answer.
+
+    The papers then ask a second time ("Therefore, the answer is"); here the answer format reads what was written.
+    """
+    return Template(name=name, chat=True, frame=f"Q: {QUESTION}\nA: {trigger}", stop=("\nQ:",))
+
+
 TEMPLATES: Mapping[str, Template] = MappingProxyType(
     {
         template.name: template
@@ -69,6 +89,9 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
                 chat=True,
                 frame=QUESTION + "\n\nReason step by step. End with a line of the form\nAnswer: your answer",
             ),
+            _triggered("zero_shot_cot", _STEP_BY_STEP),  # Kojima et al. 2022, arXiv 2205.11916
+            _triggered("plan_and_solve", _PLAN_AND_SOLVE),  # Wang et al. 2023, arXiv 2305.04091
+            _triggered("plan_and_solve_plus", _PLAN_AND_SOLVE_PLUS),
             Template(name="boxed", chat=True, system=_QWEN),
             Template(name="search_and_learn", chat=True, system=_SEARCH_AND_LEARN),
         )
@@ -76,20 +99,30 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
 )
 
 
+_TAKE_ARGUMENT = ("few_shot:<k>", "demonstrations:<file>")
+
+
 def template_named(spec: str, *, data_dir: Path | None = None) -> Template:
-    """A template by name, or ``few_shot:<k>``: k solved GSM8K training problems before the question.
+    """A template by name, or one that puts solved problems before the question.
 
-    `data_dir` holds ``gsm8k_train.jsonl``; without it the training problems come from the hub.
+    ``few_shot:<k>`` has k GSM8K training problems; `data_dir` holds ``gsm8k_train.jsonl``, without it they come from
+    the hub. ``demonstrations:<file>`` has those of a file that `evals.auto_cot` wrote.
 
-    Raises ``ConfigError`` for an unknown name, ``DataError`` if the training problems can't be had.
+    Raises ``ConfigError`` for an unknown name, ``DataError`` if the solved problems can't be had.
     """
-    name, _, count = spec.partition(":")
-    if name == "few_shot" and count.isascii() and count.isdigit() and int(count[:5]) > 0:
-        return _few_shot(int(count[:5]), data_dir)
+    name, _, argument = spec.partition(":")
+    if name == "few_shot" and argument.isascii() and argument.isdigit() and int(argument[:5]) > 0:
+        return _few_shot(int(argument[:5]), data_dir)
+    if name == "demonstrations" and argument:
+        return _demonstrations(Path(argument).expanduser())
+    if name == "auto_cot":
+        raise ConfigError(f"{spec!r}: the model writes the demonstrations first (evals.auto_cot, docs/prompting.md)")
     if spec not in TEMPLATES:
         close = difflib.get_close_matches(spec, TEMPLATES, n=1)
         meant = f" (did you mean {close[0]}?)" if close else ""
-        raise ConfigError(f"there is no prompt {spec!r}{meant}. Prompts are: {', '.join(TEMPLATES)}, few_shot:<k>")
+        raise ConfigError(
+            f"there is no prompt {spec!r}{meant}. Prompts are: {', '.join((*TEMPLATES, *_TAKE_ARGUMENT))}"
+        )
     return TEMPLATES[spec]
 
 
@@ -126,3 +159,13 @@ def _few_shot(count: int, data_dir: Path | None) -> Template:
     ]
     frame = "".join(examples) + f"Question: {QUESTION}\nAnswer:"
     return Template(name=f"few_shot:{count}", chat=False, frame=frame, stop=("\nQuestion:",))
+
+
+def _demonstrations(path: Path) -> Template:
+    """Questions with the model's own rationales, put as Auto-CoT puts them (Zhang et al. 2022, arXiv 2210.03493)."""
+    demonstrations, checksum = read_demonstrations(path)
+    examples = [
+        f"Q: {d.question}\nA: {_STEP_BY_STEP} {d.rationale} The answer is {d.answer}.\n\n" for d in demonstrations
+    ]
+    frame = "".join(examples) + f"Q: {QUESTION}\nA: {_STEP_BY_STEP}"
+    return Template(name=f"demonstrations:{checksum[:12]}", chat=False, frame=frame, stop=("\nQ:",))

@@ -26,6 +26,16 @@ class Sampled(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared(Event):
+    """A stage before the solutions has ended."""
+
+    stage: str
+    tokens: int
+    finish_reason: FinishReason
+    text: str  # what the next stage gets of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scored(Event):
     """Candidates were given scores."""
 

@@ -16,6 +16,8 @@ from reasoning.strategies import (
     STRATEGIES,
     AdaptiveSelfConsistency,
     BestOfN,
+    ConciseOrganizedPerception,
+    EvidenceToGenerate,
     RepeatedSampling,
     ResampleUntilAccepted,
     SelfConsistency,
@@ -49,6 +51,8 @@ ALL = [
     AdaptiveSelfConsistency(n=12, batch=3),
     AdaptiveSelfConsistency(n=12, batch=5, threshold=1.0),
     ResampleUntilAccepted(k=12, batch=3),
+    EvidenceToGenerate(n=12),
+    ConciseOrganizedPerception(n=12),
 ]
 
 

@@ -1,7 +1,7 @@
 """Small worlds for tests: tabular models, and settings to run strategies over them."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -44,12 +44,14 @@ class RandomModel:
 
     size: int = 8
     eos_token_ids: frozenset[int] = frozenset({0})
-    vocabulary: tuple[str, ...] = field(default=("<end>", "#", "1", "2", "3", "4", "5", "6"))
+    # Behind the tokens that it writes, what prompts may be made of.
+    vocabulary: tuple[str, ...] = ("<end>", "#", *"123456", "\n", *map(chr, range(32, 127)))
     end: float = 0.08
 
     def law(self, prefix: tuple[int, ...]) -> Floats:
         weights = np.random.default_rng([1, *prefix]).dirichlet(np.ones(self.size - 1))
-        return np.concatenate([[self.end], (1 - self.end) * weights])
+        unused = np.zeros(len(self.vocabulary) - self.size)
+        return np.concatenate([[self.end], (1 - self.end) * weights, unused])
 
 
 PROMPT = Prompt(question="q", token_ids=(QUESTION,))

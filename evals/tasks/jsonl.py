@@ -32,7 +32,8 @@ def load_jsonl(spec: str, *, data_dir: Path | None) -> Task:
         "math": grader_by_name("math"),
     }
     if options or kind not in kinds or not name:
-        raise ConfigError(f"{spec!r}: write jsonl:FILE or jsonl:FILE,answers= and one of {', '.join(kinds)}")
+        spellings = ", ".join(f"jsonl:FILE,answers={kind}" for kind in kinds)
+        raise ConfigError(f"{spec!r}: write jsonl:FILE, or {spellings}")
     path = Path(name).expanduser()
     if not path.is_file() and data_dir is not None and (data_dir / name).is_file():
         path = data_dir / name

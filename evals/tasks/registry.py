@@ -10,18 +10,23 @@ from evals.data import checksum, require_unique, select
 from evals.tasks.base import Task
 from evals.tasks.gsm8k import load_gsm8k
 from evals.tasks.gym import load_gym
+from evals.tasks.horizon import load_horizon
 from evals.tasks.jsonl import load_jsonl
 from evals.tasks.math500 import load_math500
+from evals.tasks.procbench import load_procbench
 from evals.tasks.reference_task import load_reference
 
 TASKS = {
     "reference": "reference:<difficulty>, 1 to 16: chains of sums, made on the spot, every step checkable",
     "gsm8k": "gsm8k: 1,319 word problems, from the hub or --data-dir (gsm8k_test.jsonl)",
     "math500": "math500: 500 competition problems with LaTeX answers, from the hub or --data-dir (math500.jsonl)",
+    "procbench": "procbench[:<kind>][,steps=2-25]: explicit procedures, every state is part of the answer",
+    "horizon": "horizon:<turns>[,keys=2][,entries=100]: a running sum over a dictionary",
     "gym": "gym:<data set>: any data set of reasoning-gym, made on the spot",
     "jsonl": "jsonl:<file>[,answers=number|text|math]: your own rows with question and answer",
 }
-_TAKES_ARGUMENT = {"reference", "gym", "jsonl"}
+_TAKES_ARGUMENT = {"reference", "gym", "jsonl", "horizon"}
+_MAY_TAKE_ARGUMENT = {"procbench"}
 
 
 def load_task(
@@ -47,7 +52,8 @@ def load_task(
         DataError: The data can't be had or is damaged.
     """
     kind, _, argument = spec.partition(":")
-    if kind not in TASKS or bool(argument) != (kind in _TAKES_ARGUMENT):
+    fits = kind in _MAY_TAKE_ARGUMENT or bool(argument) == (kind in _TAKES_ARGUMENT)
+    if kind not in TASKS or not fits:
         close = difflib.get_close_matches(kind, TASKS, n=1, cutoff=0.5)
         meant = f" (did you mean {TASKS[close[0]].partition(': ')[0]}?)" if close else ""
         raise ConfigError(f"there is no task {spec!r}{meant}. Tasks are:\n  " + "\n  ".join(TASKS.values()))
@@ -67,6 +73,10 @@ def _load(kind: str, spec: str, *, data_dir: Path | None, limit: int | None, see
     match kind:
         case "reference":
             return load_reference(spec, limit=limit, seed=seed)
+        case "procbench":
+            return load_procbench(spec, limit=limit, seed=seed)
+        case "horizon":
+            return load_horizon(spec, limit=limit, seed=seed)
         case "gym":
             return load_gym(spec, limit=limit, seed=seed)
         case "gsm8k":

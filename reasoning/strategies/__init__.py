@@ -10,19 +10,31 @@ from decoding.errors import CapabilityError, ConfigError
 from reasoning.strategies.adaptive_self_consistency import AdaptiveSelfConsistency
 from reasoning.strategies.base import Strategy
 from reasoning.strategies.best_of_n import BestOfN
+from reasoning.strategies.concise_organized_perception import ConciseOrganizedPerception
+from reasoning.strategies.evidence_to_generate import EvidenceToGenerate
 from reasoning.strategies.repeated_sampling import RepeatedSampling
 from reasoning.strategies.resample import ResampleUntilAccepted
 from reasoning.strategies.self_consistency import SelfConsistency
 
 STRATEGIES: Mapping[str, type[Any]] = {
     cls.name: cls
-    for cls in (RepeatedSampling, SelfConsistency, BestOfN, AdaptiveSelfConsistency, ResampleUntilAccepted)
+    for cls in (
+        RepeatedSampling,
+        SelfConsistency,
+        BestOfN,
+        AdaptiveSelfConsistency,
+        ResampleUntilAccepted,
+        EvidenceToGenerate,
+        ConciseOrganizedPerception,
+    )
 }
 
 __all__ = [
     "STRATEGIES",
     "AdaptiveSelfConsistency",
     "BestOfN",
+    "ConciseOrganizedPerception",
+    "EvidenceToGenerate",
     "RepeatedSampling",
     "ResampleUntilAccepted",
     "SelfConsistency",

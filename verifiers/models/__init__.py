@@ -1,0 +1,1 @@
+"""Models that judge or place texts; what they need is imported when they are used."""
