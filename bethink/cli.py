@@ -115,7 +115,7 @@ def solve(
 
 @app.command(name="eval")
 def evaluate(
-    task: Annotated[str, typer.Argument(help="reference:<difficulty>, gsm8k, gym:<data set>, jsonl:<file>.")],
+    task: Annotated[str, typer.Argument(help="reference:8, gsm8k, math500, gym:NAME, jsonl:FILE, ...; a wrong one lists all.")],
     model: Model,
     strategy: Annotated[
         list[str],

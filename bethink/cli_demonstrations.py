@@ -12,7 +12,7 @@ def add_demonstrations(app: typer.Typer) -> None:
 
 
 def demonstrations(
-    task: Annotated[str, typer.Argument(help="gsm8k or gym:<data set>; its training questions are used.")],
+    task: Annotated[str, typer.Argument(help="gsm8k, or gym:NAME; its training questions are used.")],
     model: Annotated[str, typer.Option("--model", "-m", help="The model that is to be evaluated.")],
     target: Annotated[Path, typer.Option("--out", help="The file; an eval takes it as --prompt demonstrations:FILE.")],
     count: Annotated[int, typer.Option(help="Demonstrations, one for each cluster of questions.")] = 8,

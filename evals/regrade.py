@@ -180,7 +180,8 @@ def _parameters(rows: _Rows) -> int:
         usage = row["usage"]
         tokens = usage.get("prompt_tokens_computed", 0) + usage.get("generated_tokens", 0)
         if tokens and usage.get("flops"):
-            return round(float(usage["flops"]) / (2 * tokens))
+            parameters: float = usage["flops"] / (2 * tokens)
+            return round(parameters)
     return 0
 
 

@@ -79,7 +79,7 @@ class NumberFormat(Spelt):
         """
         marked = bool(self.reasoning_end) and self.reasoning_end in text
         start = text.rindex(self.reasoning_end) + len(self.reasoning_end) if marked else 0
-        body = _first_turn(text[start:].translate(_PLAIN))
+        body = first_turn(text[start:].translate(_PLAIN))
         for rule in (_boxed, _hashes, _declared, _last):
             found = rule(body)
             if found is not None:
@@ -136,7 +136,7 @@ class _Found(NamedTuple):
     end: int
 
 
-def _first_turn(text: str) -> str:
+def first_turn(text: str) -> str:
     """The text up to where the model begins another problem; what it restates before its first number is kept."""
     digit = re.search("[0-9]", text)
     turn = _TURN.search(text, digit.end()) if digit is not None else None
