@@ -1,4 +1,4 @@
-"""The command line: ``bethink solve | eval | report | models | train``."""
+"""The command line: ``bethink solve | eval | report | compare | flaws | grade | demonstrations | models | train``."""
 
 import contextlib
 import os
@@ -13,6 +13,7 @@ from rich.console import Console
 from bethink import Budget, open_engine
 from bethink.cli_demonstrations import add_demonstrations
 from bethink.cli_grade import add_grade
+from bethink.cli_results import register
 from bethink.tables import print_estimate, print_models, print_report
 from decoding.errors import BethinkError, ConfigError
 
@@ -25,16 +26,25 @@ app = typer.Typer(
 )
 train_app = typer.Typer(no_args_is_help=True, help="Train the models of the reference world; one seeded command each.")
 app.add_typer(train_app, name="train")
-add_grade(app)
-add_demonstrations(app)
 out = Console()
 
 ERROR_EXIT, INTERRUPTED_EXIT, FAILED_PROBLEMS_EXIT = 2, 130, 3
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="An embedded name (see `bethink models`), a folder, or a hub id.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="An embedded name (see `bethink models`), a folder, a hub id, a server's name, or a recording.",
+    ),
 ]
-EngineName = Annotated[str, typer.Option("--engine", help="vllm, transformers, or auto: vLLM where it is installed.")]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="vllm, transformers, openai (a server), replay (a recording), or auto: vLLM where it is installed.",
+    ),
+]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let the model's own Python code run.")]
 EngineOptions = Annotated[
@@ -115,7 +125,9 @@ def solve(
 
 @app.command(name="eval")
 def evaluate(
-    task: Annotated[str, typer.Argument(help="reference:8, gsm8k, math500, gym:NAME, jsonl:FILE, ...; a wrong one lists all.")],
+    task: Annotated[
+        str, typer.Argument(help="reference:8, gsm8k, math500, gym:NAME, jsonl:FILE and more; tasks lists all.")
+    ],
     model: Model,
     strategy: Annotated[
         list[str],
@@ -158,6 +170,7 @@ def evaluate(
     from evals.plan import Request, estimate, make_plan, required_context
     from evals.session import run_plan, write_report
 
+    options = parse_options(engine_option or [])
     plan = make_plan(
         Request(
             task=task,
@@ -166,6 +179,7 @@ def evaluate(
             engine=engine,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            options=options,
             data_dir=data_dir,
             limit=limit,
             template=template,
@@ -187,7 +201,7 @@ def evaluate(
         return
     print(f"results go to {target}", file=sys.stderr)
     try:
-        run_plan(plan, target, parse_options(engine_option or []))
+        run_plan(plan, target, options)
     except KeyboardInterrupt:
         print("stopped; what was finished is kept, run the same line again to go on", file=sys.stderr)
         raise typer.Exit(INTERRUPTED_EXIT) from None
@@ -199,25 +213,23 @@ def evaluate(
 
 
 @app.command()
-def report(
-    folders: Annotated[list[Path], typer.Argument(help="Results folders of `bethink eval`.")],
-) -> None:
-    """Compute the tables and plots of results folders again, from their rows.
-
-    Example:
-
-        bethink report runs/reference-8-reference-base-1a2b3c4d
-    """
-    from evals.session import write_report
-
-    for folder in folders:
-        print_report(write_report(folder), folder)
-
-
-@app.command()
 def models() -> None:
     """List the models that need no hub, the engines that are installed, and which strategy runs on which engine."""
     print_models()
+
+
+@app.command()
+def tasks() -> None:
+    """List the tasks and how they are spelt."""
+    from evals.tasks.registry import TASKS
+
+    for line in TASKS.values():
+        out.print(line, markup=False, highlight=False)
+
+
+register(app)
+add_grade(app)
+add_demonstrations(app)
 
 
 @train_app.command()

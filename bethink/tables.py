@@ -5,36 +5,91 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from decoding.engines.capabilities import CAPABILITIES
 from decoding.engines.open import available_engines
 from decoding.models import EMBEDDED
-from evals.metrics import Interval
+from evals.compare import Comparison, PairComparison
+from evals.compare_text import FLIP_HEADS, cost_cells, curve_cells, flip_cells, pair_cells
+from evals.coverage import FitOutcome
+from evals.figures import METRICS
+from evals.flaws_output import describe as describe_flaws
+from evals.flaws_output import table as flaws_table
+from evals.flaws_report import FlawsReport
+from evals.markup import p_value, percent, with_bounds
 from evals.plan import Estimate
-from evals.report import Report, percent
+from evals.report import Report, describe
 from reasoning.strategies import STRATEGIES
 
 out = Console()
 
 
 def print_report(report: Report, folder: Path) -> None:
-    """The strategies, and the curves over the pool."""
+    """The strategies, the curves over the pool, and what lies beyond it."""
     strategies = _table(report.title, "strategy")
     for head in ("right, % (95 %)", "samples", "tokens"):
         strategies.add_column(head, justify="right", no_wrap=True)
     for line in report.strategies:
-        strategies.add_row(line.strategy, _interval(line.accuracy), f"{line.samples:.1f}", f"{line.tokens:.0f}")
+        strategies.add_row(line.strategy, with_bounds(line.accuracy), f"{line.samples:.1f}", f"{line.tokens:.0f}")
     out.print(strategies)
+    for name in ("timeouts", "errors"):
+        if count := sum(getattr(line, name) for line in report.strategies):
+            out.print(f"{name}: {count}; they count as not solved")
     by_k: dict[int, dict[str, str]] = {}
     for point in report.curves:
-        by_k.setdefault(point.k, {})[point.metric] = _interval(point.value)
+        # The last column has no room for bounds; report.md has them.
+        text = percent(point.value.mean) if point.metric == METRICS[-1] else with_bounds(point.value)
+        by_k.setdefault(point.k, {})[point.metric] = text
     if by_k:
         curves = _table(f"{report.pool_problems} problems x {report.pool_samples} samples, %", "k", *by_k[1])
         for k, cells in by_k.items():
             curves.add_row(str(k), *cells.values())
         out.print(curves)
+    _print_beyond(report)
     print(f"tables and plots are in {folder}", file=sys.stderr)
+
+
+def print_comparison(comparison: Comparison, flips: int) -> None:
+    """Each pair's differences, its first `flips` problems that only one side solved, and the pools' curves."""
+    for side, title in (("A", comparison.title_a), ("B", comparison.title_b)):
+        out.print(f"{side}: {title}", markup=False, highlight=False)
+    for note in comparison.notes:
+        out.print(f"note: {note}", markup=False, highlight=False)
+    costs = list(cost_cells(comparison.pairs))
+    for pair, (_, _, *accuracy, _, _) in zip(comparison.pairs, pair_cells(comparison.pairs), strict=True):
+        problems, right_a, right_b, difference = accuracy
+        out.print(f"\nA: {pair.a}\nB: {pair.b}\n{problems} problems", style="bold", markup=False, highlight=False)
+        table = Table("mean", "A", "B", "A - B (95 %)", box=box.SIMPLE_HEAD)
+        table.add_row("right, %", right_a, right_b, difference)
+        for _, _, *cells in [row for row in costs if row[:2] == [pair.a, pair.b]]:
+            table.add_row(*cells)
+        out.print(table)
+        test = pair.test
+        out.print(f"both right {test.both}, only A {test.only_a}, only B {test.only_b}, both wrong {test.neither}")
+        out.print(f"McNemar's exact test: p = {p_value(test.p)}, mid-p = {p_value(test.mid_p)}")
+        _print_flips(pair, flips)
+    if comparison.curves:
+        heads = ("figure", "k", "A, %", "B, %", "A - B (95 %)", "sign p")
+        curves = _table(f"the pools, {comparison.pool_problems} problems", *heads)
+        for cells in curve_cells(comparison):
+            curves.add_row(*cells[:5], cells[7])
+        out.print(curves)
+
+
+def print_flaws(report: FlawsReport) -> None:
+    """The table, the check's rates and the best number of attempts."""
+    _, rows = flaws_table(report)
+    heads = ("K", "right, %", "wrong, %", "false pos., %", "attempts", "value")
+    out.print(f"{report.title}; check: {report.check}", style="bold", markup=False, highlight=False)
+    table = Table(*heads, box=box.SIMPLE_HEAD)
+    for row in rows:
+        # Bounds find no room on a terminal; flaws.md has them.
+        table.add_row(row[0], *(cell.partition(" ")[0] for cell in row[1:]))
+    out.print(table)
+    for line in describe_flaws(report):
+        out.print(line, markup=False, highlight=False)
 
 
 def print_estimate(estimate: Estimate, target: Path) -> None:
@@ -60,18 +115,44 @@ def print_models() -> None:
         models.add_row(name, embedded.description, embedded.licence, embedded.size)
     out.print(models)
     usable = {"scripted", *available_engines()}  # the scripted engine needs no package
-    heads = [name if name in usable else f"{name} (not installed)" for name in CAPABILITIES]
-    grid = Table(Column("strategy", no_wrap=True), "needs", *heads, box=box.SIMPLE_HEAD)
+    heads = [name if name in usable else f"({name})" for name in CAPABILITIES]
+    grid = Table(
+        Column("strategy", no_wrap=True),
+        *(Column(head, no_wrap=True) for head in heads),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for name, strategy in STRATEGIES.items():
-        runs = ["yes" if strategy.needs <= capabilities else "no" for capabilities in CAPABILITIES.values()]
-        grid.add_row(name, ", ".join(sorted(strategy.needs)), *runs)
+        grid.add_row(
+            name, *("yes" if strategy.needs <= capabilities else "no" for capabilities in CAPABILITIES.values())
+        )
     out.print(grid)
+    if usable < set(CAPABILITIES):
+        out.print("engines in brackets are not installed", markup=False)
 
 
 def _table(title: str, *columns: str) -> Table:
-    return Table(*columns, title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    return Table(*columns, title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def _interval(value: Interval) -> str:
-    mean, low, high = map(percent, value)
-    return f"{mean} ({low} to {high})"
+def _print_beyond(report: Report) -> None:
+    shown = [fit for fit in report.beyond if fit.values]
+    if shown:
+        table = _table("coverage beyond the pool, extrapolated, %", "k", *(fit.name for fit in shown))
+        for k, *values in zip(shown[0].ks, *(fit.values for fit in shown), strict=True):
+            table.add_row(str(k), *map(with_bounds, values))
+        out.print(table)
+    for fit in report.beyond:
+        if fit.law.outcome is not FitOutcome.FITTED:
+            out.print(describe(fit), markup=False, highlight=False)
+
+
+def _print_flips(pair: PairComparison, most: int) -> None:
+    if not pair.flips or not most:
+        return
+    out.print(f"solved by one side only, {min(most, len(pair.flips))} of {len(pair.flips)}:")
+    table = Table(*FLIP_HEADS, box=box.SIMPLE_HEAD)
+    for cells in flip_cells(pair.flips[:most]):
+        table.add_row(*map(escape, cells))
+    out.print(table)

@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from decoding.engines.open import engine_named
+from decoding.engines.open import describe, engine_named
 from decoding.errors import ConfigError
-from decoding.models import ModelSource, load_tokenizer, model_shape, resolve
+from decoding.models import ModelSource
 from decoding.types import SamplingParams
 from evals.oracle import OracleCheck
 from evals.prompts import render, template_named
@@ -40,6 +40,7 @@ class Request:
     engine: str = "auto"
     revision: str | None = None
     trust_remote_code: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)  # the engine's
     data_dir: Path | None = None
     limit: int | None = None
     template: str | None = None
@@ -61,6 +62,7 @@ class Plan:
     task: Task
     strategies: Sequence[Strategy]
     source: ModelSource
+    context_length: int  # tokens; 0: unknown
     prompts: Mapping[str, Prompt]  # by problem id
     sampling: SamplingParams
     budget: Budget
@@ -108,8 +110,10 @@ def make_plan(request: Request) -> Plan:
         stop=tuple(dict.fromkeys((*task.stop, *template.stop))),
     )
     # Loading a model's tokenizer takes seconds: whatever else can be wrong comes first.
-    source = resolve(request.model, revision=request.revision, trust_remote_code=request.trust_remote_code)
-    tokenizer = load_tokenizer(source)
+    model = describe(
+        request.model, engine, request.options, revision=request.revision, trust_remote_code=request.trust_remote_code
+    )
+    source, tokenizer = model.source, model.tokenizer
     prompts = {problem.id: render(template, problem.question, tokenizer) for problem in task.problems}
     check = OracleCheck(task) if request.oracle_check else task.check
     config = {
@@ -131,6 +135,7 @@ def make_plan(request: Request) -> Plan:
         task=task,
         strategies=strategies,
         source=source,
+        context_length=model.context_length,
         prompts=prompts,
         sampling=sampling,
         budget=request.budget,
@@ -179,9 +184,9 @@ def estimate(plan: Plan, runs: Path) -> Estimate:
 
 def required_context(plan: Plan) -> str | None:
     """What to say if a prompt leaves too little room in the model's context; None if all fit."""
-    context = model_shape(plan.source).context_length
+    context = plan.context_length
     longest = max(len(prompt.token_ids) for prompt in plan.prompts.values())
-    if longest + plan.sampling.max_tokens <= context:
+    if not context or longest + plan.sampling.max_tokens <= context:
         return None
     return (
         f"the longest prompt has {longest} tokens, so the model's context of {context} leaves it "

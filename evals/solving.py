@@ -38,7 +38,7 @@ def answer_one(
     template = template_named(TEMPLATES[task])
     context = engine.engine.info.context_length
     prompt = render(template, question, engine.engine.tokenizer)
-    room = max(1, context - len(prompt.token_ids))
+    room = max(1, context - len(prompt.token_ids)) if context else DEFAULT_MAX_TOKENS  # 0: unknown
     params = SamplingParams(seed=0, max_tokens=max_tokens or min(DEFAULT_MAX_TOKENS, room))
     return solve(
         prompt,

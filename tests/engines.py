@@ -3,17 +3,23 @@
 An engine joins the suite with one more `Subject` in `SUBJECTS`.
 """
 
+import atexit
 import functools
 import random
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, aclosing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from decoding.engines.open import open_engine
+from decoding.engines.recording import Recorder
+from decoding.engines.replay import ReplayEngine
 from decoding.engines.scripted import ScriptedEngine
+from decoding.errors import ContextError
 from decoding.host import OpenEngine
 from decoding.sampling import Floats, log_softmax
 from decoding.types import GenerationRequest, SamplingParams
@@ -40,6 +46,7 @@ class Subject:
     context: int
     size: int  # of the vocabulary
     mismatches: int  # completions of 16 that may differ with their company
+    recorded: str | None = None  # the engine whose capabilities a recording has
 
 
 def request(prompt: Sequence[int], *, seed: int = 0, name: str = "", **sampling) -> GenerationRequest:
@@ -111,10 +118,70 @@ def _real(folder: Path, name: str, mismatches: int, slots_option: str, **options
     )
 
 
+class Rehearsed:
+    """A replay whose every request is recorded, on the scripted engine, right before it is played."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._replay = ReplayEngine(recorder.recording, recorder.tokenizer)
+        self.info, self.tokenizer, self.abort = self._replay.info, self._replay.tokenizer, self._replay.abort
+
+    async def generate(self, request):
+        await self._rehearse(request)
+        return await self._replay.generate(request)
+
+    async def stream(self, request):
+        await self._rehearse(request)
+        async with aclosing(self._replay.stream(request)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def aclose(self):
+        await self._replay.aclose()
+        await self._recorder.aclose()
+
+    async def _rehearse(self, request):
+        if not self._recorder.recording.find(request):
+            with suppress(ContextError):
+                await self._recorder.generate(replace(request, id=""))
+
+
+def _open_rehearsed(*, slots: int = 64) -> OpenEngine:
+    async def opening() -> Rehearsed:
+        engine = ScriptedEngine(SCRIPT, slots=slots, context_length=SCRIPT_CONTEXT)
+        return Rehearsed(Recorder(engine, Path(tempfile.mkdtemp()) / "recording.jsonl", "scripted"))
+
+    return OpenEngine(opening)
+
+
+@functools.cache
+def server_of(folder: Path) -> str:
+    """The address of a vLLM server of the random policy, one a session; it ends with the tests."""
+    from benchmarks.openai_tokens import serve
+    from decoding.models import resolve
+
+    random_policy(folder)
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(serve(resolve(str(folder))))
+
+
+def served(folder: Path) -> Subject:
+    """The random policy behind a vLLM server."""
+    subject = _real(folder, "openai", 1, "concurrency")
+    url = server_of(folder)
+    return replace(
+        subject,
+        open=lambda *, slots=64: open_engine("auto", "openai", base_url=url, concurrency=slots, tokenizer=str(folder)),
+    )
+
+
 # Each takes the folder that the random policy is saved in. Floating-point sums depend on a batch's shape: with a real
 # model a draw within 1e-6 of the boundary between two tokens may fall on its other side.
 SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "scripted": lambda _: script(),
     "transformers": lambda folder: _real(folder, "transformers", 1, "slots", threads=1),
     "vllm": lambda folder: _real(folder, "vllm", 1, "max_num_seqs"),
+    "openai": served,
+    "replay": lambda _: replace(script(), name="replay", open=_open_rehearsed, recorded="scripted"),
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from decoding.stopping import StopStrings
 from decoding.types import FinishReason, SamplingParams
 from tests.engines import SUBJECTS, TOKENS, plain_logprobs, request
 
-CHEAP = ["scripted", "transformers"]  # opened again and again
+REAL = [pytest.param(name, marks=pytest.mark.engine) for name in ("vllm", "openai")]
+CHEAP = ["scripted", "transformers", REAL[1]]  # opened again and again: a server is started once
 PATIENCE = 60  # seconds, for what should take none: a lost slot shows as a timeout
 
 
@@ -24,7 +26,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("policy")
 
 
-@pytest.fixture(scope="session", params=[*CHEAP, pytest.param("vllm", marks=pytest.mark.engine)])
+@pytest.fixture(scope="session", params=["scripted", "transformers", "replay", *REAL])
 def subject(request, folder):
     return SUBJECTS[request.param](folder)
 
@@ -244,8 +246,11 @@ def test_requests_that_can_not_work_are_refused(opened, subject):
 
 def long_one(opened, subject, name=""):
     """A request that takes a while, and what it writes undisturbed."""
-    one, full = find(opened, subject, lambda completion: len(completion.token_ids) >= 24, among=16, max_tokens=48)
-    return request(one.prompt_token_ids, seed=one.sampling.seed, max_tokens=48, name=name), full
+    most = subject.context * 3 // 4
+    one, full = find(
+        opened, subject, lambda completion: len(completion.token_ids) >= most // 2, among=16, max_tokens=most
+    )
+    return request(one.prompt_token_ids, seed=one.sampling.seed, max_tokens=most, name=name), full
 
 
 async def second_delta(stream):
@@ -266,12 +271,13 @@ def check_cancelled(completion, full):
 
 def test_an_aborted_request_returns_what_it_has(opened, subject):
     one, full = long_one(opened, subject, name="victim")
-    companion = request(one.prompt_token_ids, seed=one.sampling.seed, max_tokens=48)
+    companion = replace(one, id="companion")
 
     async def work(engine):
         victim = asyncio.ensure_future(engine.generate(one))
         stream = engine.stream(companion)
-        await second_delta(stream)
+        for _ in range(8):  # by then the victim has some too, also where each has a connection of its own
+            await anext(stream)
         await engine.abort("victim")
         await engine.abort("nobody")
         rest = [delta async for delta in stream]
@@ -335,7 +341,7 @@ def test_cancelling_a_task_leaves_the_others_alone(opened, subject):
     async def work(engine):
         task = asyncio.create_task(engine.generate(one))
         others = asyncio.gather(*map(engine.generate, requests))
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0 if subject.recorded else 0.005)  # what was recorded is over in no time
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -417,7 +423,7 @@ def test_capabilities_are_honest(opened, subject):
     info = opened.engine.info
     assert info.engine == subject.name
     assert info.context_length == subject.context
-    assert info.capabilities == CAPABILITIES[subject.name]
+    assert info.capabilities == CAPABILITIES[subject.recorded or subject.name]
     completion = draw_one(opened, subject.prompts[0])
     assert (completion.logprobs is not None) == (Capability.LOGPROBS in info.capabilities)
     assert (completion.sampling_logprobs is not None) == (Capability.SAMPLING_LOGPROBS in info.capabilities)

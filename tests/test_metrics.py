@@ -8,72 +8,46 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.estimators import DEVIATIONS
 from decoding.errors import ConfigError
-from evals.metrics import (
-    best_of_n_at_k,
-    bootstrap,
-    bootstrap_curves,
-    maj_at_k,
-    paired_bootstrap,
-    pass_at_k,
-    pass_hat_k,
-    wilson,
-)
-
-CASES = 300
+from evals.intervals import bootstrap, bootstrap_curves, bootstrap_ratio, wilson
+from evals.metrics import best_of_n_at_k, maj_at_k, pass_at_k, pass_hat_k
+from evals.paired import mcnemar, paired_bootstrap, sign_test
+from evals.votes import weighted_vote_at_k
 
 
-def cases(seed):
-    """Random (rng, n, k) with k <= n <= 8."""
-    rng = random.Random(seed)
-    for _ in range(CASES):
-        n = rng.randint(1, 8)
-        yield rng, n, rng.randint(1, n)
+@pytest.mark.parametrize("estimator", DEVIATIONS)
+def test_an_estimator_is_the_mean_over_all_subsets_or_orders(estimator):
+    deviation = DEVIATIONS[estimator]
+    assert max(deviation(random.Random(f"{estimator}/{case}")) for case in range(40)) < 1e-13
 
 
-def mean_over_subsets(n, k, worth):
-    values = [worth(subset) for subset in itertools.combinations(range(n), k)]
-    return math.fsum(values) / len(values)
+def test_votes_of_which_several_may_be_right_add_up():
+    counts = [9, 7, 7, 3]
+    each = [maj_at_k(counts, i, 5) for i in range(4)]
+    assert maj_at_k(counts, {0, 2}, 5) == pytest.approx(each[0] + each[2], abs=1e-15)
+    assert maj_at_k(counts, [0, 1, 2, 3], 5) == pytest.approx(1)
+    assert maj_at_k(counts, (), 5) == 0
 
 
-def test_pass_at_k_is_the_mean_over_all_subsets():
-    for rng, n, k in cases(1):
-        right = [rng.random() < rng.random() for _ in range(n)]
-        one = mean_over_subsets(n, k, lambda subset, right=right: any(right[i] for i in subset))
-        every = mean_over_subsets(n, k, lambda subset, right=right: all(right[i] for i in subset))
-        assert pass_at_k(n, sum(right), k) == pytest.approx(one, abs=1e-15)
-        assert pass_hat_k(n, sum(right), k) == pytest.approx(every, abs=1e-15)
+def test_a_weighted_vote_of_equal_weights_is_the_majority():
+    classes, k = [0] * 12 + [1] * 10 + [2] * 5 + [None] * 3, 7
+    exact = maj_at_k([12, 10, 5], 0, k, abstentions=3)
+    drawn = weighted_vote_at_k(classes, [0.1] * 30, [True, False, False], k)
+    assert drawn.standard_error > 0
+    assert abs(drawn.value - exact) < 4 * drawn.standard_error
+    assert drawn == weighted_vote_at_k(classes, [0.1] * 30, [True, False, False], k)
+    assert drawn != weighted_vote_at_k(classes, [0.1] * 30, [True, False, False], k, seed=1)
+    whole = weighted_vote_at_k(classes, [0.1] * 30, [True, False, False], 30)
+    assert whole == (1.0, 0.0)
 
 
-def test_maj_at_k_is_the_mean_over_all_subsets_with_ties_shared():
-    correct_class = 0
-    for rng, n, k in cases(2):
-        answers = [rng.choice([None, 0, 0, 1, 1, 2, 3]) for _ in range(n)]
-
-        def worth(subset, answers=answers):
-            votes = [answers[i] for i in subset if answers[i] is not None]
-            top = max((votes.count(answer) for answer in votes), default=0)
-            winners = {answer for answer in votes if votes.count(answer) == top}
-            return (correct_class in winners) / max(1, len(winners))
-
-        counts = [answers.count(answer) for answer in range(4)]
-        estimate = maj_at_k(counts, correct_class, k, abstentions=answers.count(None))
-        assert estimate == pytest.approx(mean_over_subsets(n, k, worth), abs=1e-13)
-
-
-def test_best_of_n_at_k_is_the_mean_over_all_subsets_with_ties_shared():
-    for rng, n, k in cases(3):
-        scores = [rng.choice([-math.inf, math.nan, 0.0, 0.5, 0.5, 1.0]) for _ in range(n)]
-        right = [rng.random() < 0.5 for _ in range(n)]
-        ranked = [-math.inf if math.isnan(score) else score for score in scores]
-
-        def worth(subset, ranked=ranked, right=right):
-            top = max(ranked[i] for i in subset)
-            tied = [right[i] for i in subset if ranked[i] == top]
-            return sum(tied) / len(tied)
-
-        estimate = best_of_n_at_k(scores, right, k)
-        assert estimate == pytest.approx(mean_over_subsets(n, k, worth), abs=1e-14)
+def test_the_monte_carlo_error_is_what_other_seeds_show():
+    rng = np.random.default_rng(0)
+    classes, weights = rng.integers(0, 4, 24).tolist(), rng.random(24).tolist()
+    found = [weighted_vote_at_k(classes, weights, [True] + [False] * 3, 8, subsets=500, seed=s) for s in range(60)]
+    spread = np.std([estimate.value for estimate in found], ddof=1)
+    assert spread == pytest.approx(np.mean([estimate.standard_error for estimate in found]), rel=0.3)
 
 
 def test_pass_at_k_is_unbiased():
@@ -152,6 +126,9 @@ def test_500_problems_of_64_samples_take_seconds_at_all_k():
         lambda: bootstrap([0.0, math.nan]),
         lambda: bootstrap([0.0], resamples=0),
         lambda: paired_bootstrap([0.0], [0.0, 1.0]),
+        lambda: mcnemar([True], [True, False]),
+        lambda: weighted_vote_at_k([0, 0], [1.0, -1.0], [True], 1),
+        lambda: weighted_vote_at_k([0, 2], [1.0, 1.0], [True], 1),
     ],
 )
 def test_what_can_not_be_estimated_is_refused(wrong):
@@ -216,7 +193,7 @@ def test_resamples_are_seeded_and_shared_by_the_curves():
 def test_resamples_do_not_depend_on_how_they_are_cut_into_chunks(monkeypatch):
     values = np.random.default_rng(3).random(50)
     whole = bootstrap(values, resamples=100)
-    monkeypatch.setattr("evals.metrics._CHUNK", 700)
+    monkeypatch.setattr("evals.intervals._CHUNK", 700)
     assert bootstrap(values, resamples=100) == pytest.approx(whole, abs=1e-14)
 
 
@@ -229,3 +206,59 @@ def test_pairing_finds_a_difference_that_separate_intervals_hide():
     assert bootstrap(b, resamples=2000).high > bootstrap(a, resamples=2000).low  # they overlap
     back = paired_bootstrap(b, a, resamples=2000)
     assert (-back.high, -back.low) == pytest.approx(paired[1:], abs=1e-12)
+
+
+def test_the_interval_of_a_ratio_is_that_of_the_mean_where_the_wholes_are_equal():
+    parts = np.random.default_rng(6).integers(0, 9, 60)
+    ratio = bootstrap_ratio(parts, np.full(60, 8))
+    assert ratio == pytest.approx(bootstrap(parts / 8), abs=1e-12)
+    assert bootstrap_ratio([0, 0], [0, 0]) is None
+
+
+# -- paired tests -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "p", "mid_p"),
+    [  # Fagerland, Lydersen and Laake 2013, table 5: bronchial hyperresponsiveness (1 and 7), adenocarcinoma (6 and 16)
+        (1, 7, 0.0703, 0.0391),
+        (6, 16, 0.0525, 0.0347),
+        (0, 0, 1.0, 1.0),
+        (5, 5, 1.0, 1.0),
+    ],
+)
+def test_mcnemars_test_is_the_published_one(only_a, only_b, p, mid_p):
+    a = [True] * 3 + [True] * only_a + [False] * only_b + [False] * 2
+    b = [True] * 3 + [False] * only_a + [True] * only_b + [False] * 2
+    found = mcnemar(a, b)
+    assert found[:4] == (3, only_a, only_b, 2)
+    assert (round(found.p, 4), round(found.mid_p, 4)) == (p, mid_p)
+    signs = sign_test(a, b)
+    assert (signs.p, signs.mid_p, signs.sign) == (found.p, found.mid_p, np.sign(only_a - only_b))
+
+
+def test_mcnemars_test_rejects_a_true_hypothesis_no_more_often_than_it_says():
+    rng = np.random.default_rng(7)
+    ps = [mcnemar(*(rng.random((2, 60)) < 0.5).tolist()).p for _ in range(400)]
+    assert np.mean(np.array(ps) < 0.05) < 0.05 + 3 * (0.05 * 0.95 / 400) ** 0.5
+    assert mcnemar([True] * 20, [False] * 20).p == 2 / 2**20
+
+
+# -- as metrics of `evaluate` -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.engine
+def test_metrics_of_evaluate_work_offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pytest.importorskip("evaluate")
+    from evals.hf_metrics import Accuracy, MajAtK, PassAtK, PassHatK
+
+    data = {"predictions": [["3", "4"], ["7", "7"]], "references": ["4", "7"]}
+    assert PassAtK().compute(**data, k=[1, 2]) == {"pass@1": 0.75, "pass@2": 1.0}
+    assert PassHatK().compute(**data, k=[2]) == {"pass^2": 0.5}
+    votes = {"predictions": [["so 3", "it is 4", "4.0", "?"], ["7", "7", "1", "2"]], "references": ["4", "7"]}
+    assert MajAtK().compute(**votes, k=[4], grader="number") == {"maj@4": 1.0}
+    single = Accuracy().compute(predictions=["3", "4"], references=["4", "4"])
+    assert (single["low"], single["accuracy"], single["high"]) == pytest.approx((0.0945, 0.5, 0.9055), abs=1e-4)
+    with pytest.raises(ConfigError):
+        PassAtK().compute(**data, k=[3])

@@ -368,3 +368,24 @@ def test_naming_tasks_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.skipif(not DATA, reason="the data sets are not here: BETHINK_DATA")
+def test_math500_is_the_known_data_and_judges_its_own_answers():
+    task = load_task("math500", data_dir=Path(DATA), limit=40)
+    assert task.source == "math500.jsonl"  # no difference from the known data to tell of
+    whole = load_task("math500", data_dir=Path(DATA))
+    assert len(whole.problems) == 500
+    assert [p.id for p in task.problems] == [p.id for p in whole.problems[:40]]
+    for problem in task.problems:
+        found = task.answers.extract(f"so the answer is $\\boxed{{{problem.reference}}}$.")
+        assert task.verifier.quick(found.value, problem.reference).correct
+        assert not task.verifier.verify("12345", problem.reference).correct
+
+
+def test_scorers_of_strangers_run_in_worker_programs():
+    """reasoning-gym's may compute for as long as an answer wants; only what needs no scorer is told at once."""
+    task = load_task("gym:chain_sum", limit=1)
+    reference = task.problems[0].reference
+    assert task.verifier.quick(None, reference).outcome is Outcome.NO_ANSWER
+    assert task.verifier.quick("12", reference) is None

@@ -1,0 +1,57 @@
+"""What a sample of the pool costs: tokens from its own row, FLOPs and seconds from the run's."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from evals.figures import Pool
+from evals.store import Row
+
+
+class SampleCost(NamedTuple):
+    """Means of one sample of the pool; None where the folder doesn't tell."""
+
+    tokens: float  # decoded
+    flops: float | None  # its part of the prompt that was computed, and its tokens
+    seconds: float | None  # engine-seconds: the run's wall time, shared out by tokens decoded
+
+
+def sample_cost(folder: Path, pool: Pool, depth: int, results: Iterable[Row]) -> SampleCost:
+    """What one of the first `depth` samples of each problem costs, on average."""
+    rows = [row for samples in pool.values() for row in samples[:depth]]
+    tokens = float(np.mean([decoded(row["usage"]) for row in rows])) if rows else 0.0
+    computed = float(np.mean([_computed(row["usage"]) for row in rows])) if rows else 0.0
+    a_token = _flops_a_token(results)
+    pace = _seconds_a_token(folder)
+    return SampleCost(
+        tokens=tokens,
+        flops=None if a_token is None else a_token * computed,
+        seconds=None if pace is None else pace * tokens,
+    )
+
+
+def decoded(usage: Mapping[str, float]) -> float:
+    """All tokens that were decoded, whatever became of them."""
+    return sum(usage.get(column, 0) for column in ("generated_tokens", "overrun_tokens", "aborted_tokens"))
+
+
+def _computed(usage: Mapping[str, float]) -> float:
+    return decoded(usage) + usage.get("prompt_tokens_computed", 0)
+
+
+def _flops_a_token(results: Iterable[Row]) -> float | None:
+    """The policy's FLOPs a token, from results in which no judge read anything."""
+    usages = [row["usage"] for row in results if row["usage"].get("flops") and not row["usage"].get("scored_tokens")]
+    tokens = sum(_computed(usage) for usage in usages)
+    return sum(usage["flops"] for usage in usages) / tokens if tokens else None
+
+
+def _seconds_a_token(folder: Path) -> float | None:
+    try:
+        speed = json.loads((folder / "speed.json").read_text())
+        return float(speed["seconds"]) / float(speed["tokens"])
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):  # the picture can do without it
+        return None
