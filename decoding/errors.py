@@ -10,6 +10,7 @@ BethinkError
 ├── EngineError            the engine failed while it was running
 ├── WorkerError            a worker program failed or was killed
 │   └── WorkerTimeout      it was killed because it ran past its limit
+├── SandboxError           a stranger's program can't be held as safely as was required
 └── SeedError              one seed path used for two draws
 """
 
@@ -52,6 +53,10 @@ class WorkerError(BethinkError):
 
 class WorkerTimeout(WorkerError):
     """A worker program was killed because it ran past its limit."""
+
+
+class SandboxError(BethinkError):
+    """A stranger's program can't be held as safely as was required, or what holds it failed."""
 
 
 class SeedError(BethinkError):

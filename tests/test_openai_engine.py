@@ -12,10 +12,10 @@ from aiohttp import web
 from decoding.engine import Capability
 from decoding.engines import openai, openai_open
 from decoding.engines.open import describe
-from decoding.engines.openai_fleet import Fleet
-from decoding.engines.openai_limits import Bucket
-from decoding.engines.openai_open import open_openai
-from decoding.engines.openai_text import CodePoints, read_prompt
+from decoding.engines.openai.fleet import Fleet
+from decoding.engines.openai.limits import Bucket
+from decoding.engines.openai.open import open_openai
+from decoding.engines.openai.text import CodePoints, read_prompt
 from decoding.engines.scripted import VocabularyTokenizer
 from decoding.errors import ConfigError, ContextError, EngineError, ModelError
 from decoding.models import ModelSource

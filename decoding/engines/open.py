@@ -123,7 +123,7 @@ def _opener(engine: str) -> Callable[..., Awaitable[Engine]]:
 
         return open_vllm
     if engine == "openai":
-        from decoding.engines.openai_open import open_openai
+        from decoding.engines.openai.open import open_openai
 
         return open_openai
     if engine == "replay":

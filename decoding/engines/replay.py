@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from decoding.engine import EngineInfo, Tokenizer, check_context
-from decoding.engines.openai_text import CodePoints
+from decoding.engines.openai.text import CodePoints
 from decoding.engines.recording import Recording
 from decoding.errors import ConfigError, EngineError
 from decoding.models import ModelSource, load_tokenizer, resolve

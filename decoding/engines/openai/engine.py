@@ -10,11 +10,11 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from decoding.engine import Capability, EngineInfo, Tokenizer, check_context, finish_or_abort
-from decoding.engines.openai_dialects import Dialect
-from decoding.engines.openai_fleet import Fleet, Server
-from decoding.engines.openai_flight import Flight
-from decoding.engines.openai_http import Client, Fault
-from decoding.engines.openai_limits import Limits
+from decoding.engines.openai.dialects import Dialect
+from decoding.engines.openai.fleet import Fleet, Server
+from decoding.engines.openai.flight import Flight
+from decoding.engines.openai.http import Client, Fault
+from decoding.engines.openai.limits import Limits
 from decoding.errors import ConfigError, ContextError, EngineError
 from decoding.seeds import SeededRng, derive_seed
 from decoding.types import Completion, Delta, GenerationRequest

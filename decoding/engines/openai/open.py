@@ -8,12 +8,12 @@ from typing import Any
 
 from decoding.engine import Capability, EngineInfo, Tokenizer
 from decoding.engines.capabilities import CAPABILITIES
-from decoding.engines.openai import OpenAIEngine
-from decoding.engines.openai_dialects import Dialect, TextDialect, TokenDialect
-from decoding.engines.openai_fleet import Fleet, Server
-from decoding.engines.openai_http import Client, Fault
-from decoding.engines.openai_limits import Limits
-from decoding.engines.openai_probe import APIS, Found, honours_seeds, probe
+from decoding.engines.openai.dialects import Dialect, TextDialect, TokenDialect
+from decoding.engines.openai.engine import OpenAIEngine
+from decoding.engines.openai.fleet import Fleet, Server
+from decoding.engines.openai.http import Client, Fault
+from decoding.engines.openai.limits import Limits
+from decoding.engines.openai.probe import APIS, Found, honours_seeds, probe
 from decoding.errors import ConfigError, EngineError, ModelError
 from decoding.models import EMBEDDED, ModelSource, load_tokenizer, resolve
 

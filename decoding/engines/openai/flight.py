@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from decoding.engines.openai_dialects import Dialect, Piece
+from decoding.engines.openai.dialects import Dialect, Piece
 from decoding.errors import EngineError
 from decoding.types import Completion, FinishReason, GenerationRequest, Usage
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from decoding.engine import Tokenizer
-from decoding.engines.openai_http import Fault
-from decoding.engines.openai_text import CodePoints, read_prompt
+from decoding.engines.openai.http import Fault
+from decoding.engines.openai.text import CodePoints, read_prompt
 from decoding.errors import ConfigError
 from decoding.types import FinishReason, GenerationRequest, SamplingParams
 

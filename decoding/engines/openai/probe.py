@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from decoding.engines.openai_dialects import TextDialect
-from decoding.engines.openai_http import Client, Fault
+from decoding.engines.openai.dialects import TextDialect
+from decoding.engines.openai.http import Client, Fault
 from decoding.errors import BethinkError, ConfigError, EngineError
 from decoding.types import GenerationRequest, SamplingParams
 
