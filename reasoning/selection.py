@@ -1,4 +1,4 @@
-"""Which candidate is the answer: votes over equality classes, best scores, and when a vote is decided.
+"""Which candidate is the answer: votes over equality classes, their weights, best scores, and when a vote is decided.
 
 Pure functions. A class is a number that stands for one answer (see `AnswerFormat.classes`); None stands for no answer
 and never votes.
@@ -9,10 +9,14 @@ evenly instead, since they speak of the mean over all orders.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from decoding.errors import ConfigError
+from reasoning.weibull import Fit, fit_mixture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,12 @@ class Vote:
     weights: Mapping[int, float]  # of each class that was voted for, in order of its first member
     tied: bool  # whether another class has the winner's weight
     index: int | None  # of the candidate that speaks for the winner: its heaviest member, the first of equals
+
+    @property
+    def share(self) -> float:
+        """The winner's share of all weight, the confidence of the vote; 0 where nobody voted."""
+        total = math.fsum(self.weights.values())
+        return self.weights[self.winner] / total if self.winner is not None and total > 0 else 0.0
 
 
 def majority(classes: Sequence[int | None]) -> Vote:
@@ -50,6 +60,97 @@ def weighted(classes: Sequence[int | None], weights: Sequence[float]) -> Vote:
     tied = list(totals.values()).count(totals[winner]) > 1
     heaviest = max(members[winner], key=weights.__getitem__)
     return Vote(winner=winner, weights=totals, tied=tied, index=heaviest)
+
+
+class Proportions(NamedTuple):
+    """Weights in proportion to exponentials."""
+
+    weights: list[float]  # [N], summing to 1; 0 for who has none
+    log_total: float | None  # logarithm of the exponentials' sum; None: nobody has a weight
+
+
+def in_proportion(logs: Sequence[float], eligible: Sequence[bool]) -> Proportions:
+    """Weights in proportion to exp(log) among the eligible: a softmax. `logs`, `eligible`: [N].
+
+    Of log-probabilities these are the probabilities up to a common factor, and no product of any length underflows. A
+    number that is none counts as the lowest.
+    """
+    pairs = zip(logs, eligible, strict=True)
+    ranked = {i: -math.inf if math.isnan(log) else log for i, (log, allowed) in enumerate(pairs) if allowed}
+    if not ranked:
+        return Proportions([0.0] * len(logs), None)
+    top = max(ranked.values())
+    # Infinity less infinity is no number: there the highest share all weight.
+    powers = {i: math.exp(log - top) if math.isfinite(top) else float(log == top) for i, log in ranked.items()}
+    total = math.fsum(powers.values())
+    return Proportions([powers.get(i, 0.0) / total for i in range(len(logs))], top + math.log(total))
+
+
+def perplexity_consistency(
+    classes: Sequence[int | None], paths: Sequence[Hashable], log_probabilities: Sequence[float]
+) -> Proportions:
+    """Each distinct path that gives an answer votes once, with its probability (RPC, arXiv 2502.00511, section 4.1).
+
+    An answer's weight times exp(`log_total`) is C(a), the sum of its paths' probabilities: a lower bound of the
+    model's probability of the answer, and that probability itself once all its paths have been drawn.
+
+    Args:
+        classes: Of the answers, [N]; None does not vote.
+        paths: What tells paths apart, such as their token ids, [N]; of equal ones the first votes.
+        log_probabilities: Of the paths, or by the token, [N] nats.
+    """
+    return in_proportion(log_probabilities, _first_of_each(paths, classes))
+
+
+class Pruning(NamedTuple):
+    """Which candidates were taken out."""
+
+    indices: tuple[int, ...]  # of those taken out
+    fit: Fit  # if it has not converged, nothing is
+
+
+def prune_unlikely(
+    classes: Sequence[int | None], paths: Sequence[Hashable], log_probabilities: Sequence[float], *, whole: bool
+) -> Pruning:
+    """Reasoning pruning (RPC, arXiv 2502.00511, section 4.2 and Algorithm 1): takes out the unlikely paths.
+
+    A mixture of two Weibull laws is fitted to the probabilities of the candidates that give an answer. Taken out is who
+    comes rather from the component of the lower mean and is also less probable than the mean ("truncated mean"). The
+    most probable one always stays.
+
+    Args:
+        classes: As in `perplexity_consistency`.
+        paths: Likewise.
+        log_probabilities: Likewise.
+        whole: Whether the probabilities are those of whole paths. These are fitted relative to the largest, since they
+            may be far below the bounds of the fit, and each path once, since one that was drawn often would be a
+            component of its own. Otherwise they are fitted as they are and as often as they were drawn, as in the
+            released code.
+    """
+    voters = [index for index, label in enumerate(classes) if label is not None]
+    firsts = _first_of_each(paths, classes)
+    sample = np.array([log_probabilities[i] for i in voters if firsts[i] or not whole], dtype=np.float64)
+    usable = sample.size > 0 and bool(np.isfinite(sample).all())
+    unit = float(sample.max()) if whole and usable else 0.0
+    fit = fit_mixture(sample - unit)
+    if fit.mixture is None or not fit.converged:
+        return Pruning((), fit)
+    logs = np.array([log_probabilities[i] for i in voters], dtype=np.float64)
+    top = float(logs.max())
+    mean = math.fsum(np.exp(sample - top)) / sample.size  # relative to the largest, which is exactly 1: it stays
+    low = fit.mixture.prefers_low(logs - unit) & (np.exp(logs - top) < mean)
+    return Pruning(tuple(i for i, out in zip(voters, low, strict=True) if out), fit)
+
+
+def _first_of_each(paths: Sequence[Hashable], classes: Sequence[int | None]) -> list[bool]:
+    """Whether a candidate is the first with its path among those that give an answer, [N]."""
+    seen: set[Hashable] = set()
+    firsts: list[bool] = []
+    for path, label in zip(paths, classes, strict=True):
+        firsts.append(label is not None and path not in seen)
+        if label is not None:
+            seen.add(path)
+    return firsts
 
 
 def best(scores: Sequence[float], eligible: Sequence[bool]) -> int | None:

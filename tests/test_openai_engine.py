@@ -10,8 +10,9 @@ import pytest
 from aiohttp import web
 
 from decoding.engine import Capability
-from decoding.engines import openai, openai_open
 from decoding.engines.open import describe
+from decoding.engines.openai import engine as openai
+from decoding.engines.openai import open as openai_open
 from decoding.engines.openai.fleet import Fleet
 from decoding.engines.openai.limits import Bucket
 from decoding.engines.openai.open import open_openai

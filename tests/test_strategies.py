@@ -13,14 +13,17 @@ from reasoning.api import execute
 from reasoning.budget import Budget
 from reasoning.run import Run
 from reasoning.strategies import (
+    RPC,
     STRATEGIES,
     AdaptiveSelfConsistency,
     BestOfN,
     ConciseOrganizedPerception,
     EvidenceToGenerate,
+    PerplexityConsistency,
     RepeatedSampling,
     ResampleUntilAccepted,
     SelfConsistency,
+    WeightedVote,
     parse_strategy,
     require,
     spell,
@@ -53,6 +56,12 @@ ALL = [
     ResampleUntilAccepted(k=12, batch=3),
     EvidenceToGenerate(n=12),
     ConciseOrganizedPerception(n=12),
+    PerplexityConsistency(n=12),
+    PerplexityConsistency(n=12, probability="token"),
+    RPC(n=12),
+    RPC(n=12, probability="token"),
+    WeightedVote(n=12),
+    WeightedVote(n=12, score="logprob", temperature=0.5),
 ]
 
 

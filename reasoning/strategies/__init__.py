@@ -12,9 +12,12 @@ from reasoning.strategies.base import Strategy
 from reasoning.strategies.best_of_n import BestOfN
 from reasoning.strategies.concise_organized_perception import ConciseOrganizedPerception
 from reasoning.strategies.evidence_to_generate import EvidenceToGenerate
+from reasoning.strategies.perplexity_consistency import PerplexityConsistency
 from reasoning.strategies.repeated_sampling import RepeatedSampling
 from reasoning.strategies.resample import ResampleUntilAccepted
+from reasoning.strategies.rpc import RPC
 from reasoning.strategies.self_consistency import SelfConsistency
+from reasoning.strategies.weighted_vote import WeightedVote
 
 STRATEGIES: Mapping[str, type[Any]] = {
     cls.name: cls
@@ -26,19 +29,25 @@ STRATEGIES: Mapping[str, type[Any]] = {
         ResampleUntilAccepted,
         EvidenceToGenerate,
         ConciseOrganizedPerception,
+        PerplexityConsistency,
+        RPC,
+        WeightedVote,
     )
 }
 
 __all__ = [
+    "RPC",
     "STRATEGIES",
     "AdaptiveSelfConsistency",
     "BestOfN",
     "ConciseOrganizedPerception",
     "EvidenceToGenerate",
+    "PerplexityConsistency",
     "RepeatedSampling",
     "ResampleUntilAccepted",
     "SelfConsistency",
     "Strategy",
+    "WeightedVote",
     "parse_strategy",
     "require",
     "spell",
