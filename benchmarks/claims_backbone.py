@@ -86,7 +86,7 @@ def batch_invariance(data: Path, out: Path) -> Shown:
 
 def reference_curves(data: Path, out: Path) -> Shown:
     """500 problems x 64 samples: one sample between 20 and 60 %, coverage clearly above majority."""
-    from evals.report import make_report
+    from evals.reports.report import make_report
 
     folder = out / "reference-8"
     evaluate(
@@ -103,7 +103,7 @@ def reference_curves(data: Path, out: Path) -> Shown:
 
 def real_language(data: Path, out: Path) -> Shown:
     """SmolLM2 on 24 GSM8K problems x 8: the figures, whatever they are."""
-    from evals.report import make_report
+    from evals.reports.report import make_report
 
     folder = out / "gsm8k-smollm2"
     evaluate(

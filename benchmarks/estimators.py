@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.machine import write
-from evals.coverage import extrapolate
-from evals.flaws import pool_curves, supposed_curves
-from evals.intervals import Floats
-from evals.metrics import best_of_n_at_k, maj_at_k, pass_at_k, pass_hat_k
-from evals.paired import binomial_p
-from evals.votes import weighted_vote_at_k
+from evals.estimators.coverage import extrapolate
+from evals.estimators.flaws import pool_curves, supposed_curves
+from evals.estimators.intervals import Floats
+from evals.estimators.metrics import best_of_n_at_k, maj_at_k, pass_at_k, pass_hat_k
+from evals.estimators.paired import binomial_p
+from evals.estimators.votes import weighted_vote_at_k
 
 CASES = 300
 LARGEST = 8  # samples of a pool that is enumerated

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from benchmarks.machine import RESULTS, write
 from decoding.seeds import derive_seed
-from evals.figures import read_pool
-from evals.intervals import Interval, bootstrap
-from evals.paired import paired_bootstrap
-from evals.selectors import SELECTORS, Picked, Samples, Selector, calibration_error, monte_carlo, subsets_of
+from evals.estimators.intervals import Interval, bootstrap
+from evals.estimators.paired import paired_bootstrap
+from evals.estimators.selectors import SELECTORS, Picked, Samples, Selector, calibration_error, monte_carlo, subsets_of
+from evals.reports.figures import read_pool
 from reasoning.selection import perplexity_consistency, prune_unlikely
 
 POOLS: Mapping[str, Sequence[int]] = {"reference-8": (4, 16, 64), "gsm8k-smollm2": (4, 8)}

@@ -54,8 +54,8 @@ def compare(
 
         bethink compare runs/a:self_consistency:n=16 runs/a:best_of_n:n=16 --out comparison
     """
-    from evals.compare import compare as compare_sides
-    from evals.compare_text import to_csv, to_markdown
+    from evals.reports.compare import compare as compare_sides
+    from evals.reports.compare_text import to_csv, to_markdown
 
     comparison = compare_sides(sides, strategy or [], common=common)
     print_comparison(comparison, flips)
@@ -90,9 +90,9 @@ def flaws(
 
         bethink flaws runs/a --completeness 0.95 --soundness 0.8 --value-wrong -2
     """
-    from evals.flaws import Payoff
-    from evals.flaws_output import write_flaws
-    from evals.flaws_report import flaws_of_check, flaws_of_supposed
+    from evals.estimators.flaws import Payoff
+    from evals.reports.flaws_output import write_flaws
+    from evals.reports.flaws_report import flaws_of_check, flaws_of_supposed
 
     payoff = Payoff(right=value_right, wrong=value_wrong, cost=cost)
     if completeness is None and soundness is None:

@@ -11,16 +11,16 @@ from rich.table import Column, Table
 from decoding.engines.capabilities import CAPABILITIES
 from decoding.engines.open import available_engines
 from decoding.models import EMBEDDED
-from evals.compare import Comparison, PairComparison
-from evals.compare_text import FLIP_HEADS, cost_cells, curve_cells, flip_cells, pair_cells
-from evals.coverage import FitOutcome
-from evals.figures import METRICS
-from evals.flaws_output import describe as describe_flaws
-from evals.flaws_output import table as flaws_table
-from evals.flaws_report import FlawsReport
-from evals.markup import p_value, percent, with_bounds
+from evals.estimators.coverage import FitOutcome
 from evals.plan import Estimate
-from evals.report import Report, describe
+from evals.reports.compare import Comparison, PairComparison
+from evals.reports.compare_text import FLIP_HEADS, cost_cells, curve_cells, flip_cells, pair_cells
+from evals.reports.figures import METRICS
+from evals.reports.flaws_output import describe as describe_flaws
+from evals.reports.flaws_output import table as flaws_table
+from evals.reports.flaws_report import FlawsReport
+from evals.reports.markup import p_value, percent, with_bounds
+from evals.reports.report import Report, describe
 from reasoning.strategies import STRATEGIES
 
 out = Console()

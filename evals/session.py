@@ -10,9 +10,9 @@ from decoding.engine import Engine
 from decoding.engines.open import open_source
 from decoding.errors import StoreError
 from evals.plan import Plan, environment
-from evals.plots import write_plots
 from evals.progress import ProgressBar
-from evals.report import Report, make_report, to_csv, to_markdown
+from evals.reports.plots import write_plots
+from evals.reports.report import Report, make_report, to_csv, to_markdown
 from evals.runner import Evaluation, Listener, evaluate, final_results
 from evals.store import Store
 from reasoning.run import RunSettings

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from decoding.errors import ConfigError, StoreError
-from evals.compare import compare
-from evals.compare_text import to_csv, to_markdown
-from evals.paired import mcnemar, paired_bootstrap
+from evals.estimators.paired import mcnemar, paired_bootstrap
+from evals.reports.compare import compare
+from evals.reports.compare_text import to_csv, to_markdown
 
 VOTE, BEST = "self_consistency:n=4", "best_of_n:n=4,score=mean_logprob"
 USAGE = {"generated_tokens": 10, "prompt_tokens_computed": 2, "flops": 24.0}

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.estimators import recover
 from decoding.errors import ConfigError
-from evals.coverage import (
+from evals.estimators.coverage import (
     BetaBinomial,
     FitOutcome,
     extrapolate,
@@ -15,7 +15,7 @@ from evals.coverage import (
     fit_power_law,
     power_law_of,
 )
-from evals.metrics import pass_at_k
+from evals.estimators.metrics import pass_at_k
 
 
 @pytest.mark.parametrize(("a", "b"), [(-1.3, -0.4), (-0.1, -1.5), (-5.0, -0.1)])

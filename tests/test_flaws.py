@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from decoding.errors import ConfigError, DataError, StoreError
-from evals.flaws import Payoff, ResamplingModel, best_attempts, pool_curves, supposed_curves
-from evals.flaws_output import to_csv, to_markdown, write_flaws
-from evals.flaws_report import flaws_of_check, flaws_of_supposed
+from evals.estimators.flaws import Payoff, ResamplingModel, best_attempts, pool_curves, supposed_curves
+from evals.reports.flaws_output import to_csv, to_markdown, write_flaws
+from evals.reports.flaws_report import flaws_of_check, flaws_of_supposed
 
 PAPER = ResamplingModel(priors=(0.58, 0.42), accuracies=(0.87, 0.13), completeness=1.0, soundness=0.75)
 REFERENCE = Path(__file__).parents[1] / "benchmarks" / "results" / "reference-8"
@@ -134,7 +134,7 @@ def store(tmp_path_factory):
 
 
 def test_the_tasks_check_is_run_over_the_pool(store):
-    from evals.figures import read_pool
+    from evals.reports.figures import read_pool
     from evals.tasks.reference_task import StepsCheck
     from evals.tasks.registry import load_task
 
@@ -155,7 +155,7 @@ def test_the_tasks_check_is_run_over_the_pool(store):
 
 
 def test_an_oracle_gives_coverage_and_a_supposed_check_says_that_it_is(store):
-    from evals.report import make_report
+    from evals.reports.report import make_report
 
     coverage = {p.k: p.value.mean for p in make_report(store).curves if p.metric == "coverage"}
     report = flaws_of_check(store, "oracle", Payoff())

@@ -10,10 +10,10 @@ import pytest
 
 from benchmarks.estimators import DEVIATIONS
 from decoding.errors import ConfigError
-from evals.intervals import bootstrap, bootstrap_curves, bootstrap_ratio, wilson
-from evals.metrics import best_of_n_at_k, maj_at_k, pass_at_k, pass_hat_k
-from evals.paired import mcnemar, paired_bootstrap, sign_test
-from evals.votes import weighted_vote_at_k
+from evals.estimators.intervals import bootstrap, bootstrap_curves, bootstrap_ratio, wilson
+from evals.estimators.metrics import best_of_n_at_k, maj_at_k, pass_at_k, pass_hat_k
+from evals.estimators.paired import mcnemar, paired_bootstrap, sign_test
+from evals.estimators.votes import weighted_vote_at_k
 
 
 @pytest.mark.parametrize("estimator", DEVIATIONS)
@@ -193,7 +193,7 @@ def test_resamples_are_seeded_and_shared_by_the_curves():
 def test_resamples_do_not_depend_on_how_they_are_cut_into_chunks(monkeypatch):
     values = np.random.default_rng(3).random(50)
     whole = bootstrap(values, resamples=100)
-    monkeypatch.setattr("evals.intervals._CHUNK", 700)
+    monkeypatch.setattr("evals.estimators.intervals._CHUNK", 700)
     assert bootstrap(values, resamples=100) == pytest.approx(whole, abs=1e-14)
 
 
@@ -251,7 +251,7 @@ def test_mcnemars_test_rejects_a_true_hypothesis_no_more_often_than_it_says():
 def test_metrics_of_evaluate_work_offline(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     pytest.importorskip("evaluate")
-    from evals.hf_metrics import Accuracy, MajAtK, PassAtK, PassHatK
+    from evals.estimators.hf_metrics import Accuracy, MajAtK, PassAtK, PassHatK
 
     data = {"predictions": [["3", "4"], ["7", "7"]], "references": ["4", "7"]}
     assert PassAtK().compute(**data, k=[1, 2]) == {"pass@1": 0.75, "pass@2": 1.0}

@@ -7,9 +7,9 @@ import typer
 from typer.testing import CliRunner
 
 from bethink.cli_results import register
-from evals.figures import read_pool
-from evals.plots import cost_axes, write_plots
-from evals.report import make_report, to_csv, to_markdown
+from evals.reports.figures import read_pool
+from evals.reports.plots import cost_axes, write_plots
+from evals.reports.report import make_report, to_csv, to_markdown
 from tests.test_compare import BEST, RIGHT, VOTE, WRONG, A, B, run
 
 POOL = [[RIGHT, WRONG, RIGHT, RIGHT], [WRONG] * 4, [WRONG, RIGHT, WRONG, WRONG]] * 2

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.report import make_report, to_csv, to_markdown
+from evals.reports.report import make_report, to_csv, to_markdown
 from evals.store import read_config
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"

@@ -7,7 +7,7 @@ import pytest
 from decoding.engines.scripted import ScriptedEngine
 from decoding.errors import ContextError, EngineError
 from evals.admission import Admission
-from evals.report import make_report, to_csv, to_markdown
+from evals.reports.report import make_report, to_csv, to_markdown
 from evals.runner import Evaluation, Silence, evaluate
 from evals.store import Store, read_rows
 from reasoning.strategies import AdaptiveSelfConsistency, BestOfN, RepeatedSampling, SelfConsistency, spell

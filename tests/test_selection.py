@@ -12,8 +12,16 @@ from scipy.special import betainc
 
 from decoding.engines.scripted import ScriptedEngine
 from decoding.errors import ConfigError
-from evals.metrics import best_of_n_at_k, maj_at_k
-from evals.selectors import SELECTORS, Samples, by_majority, by_perplexity, calibration_error, monte_carlo, subsets_of
+from evals.estimators.metrics import best_of_n_at_k, maj_at_k
+from evals.estimators.selectors import (
+    SELECTORS,
+    Samples,
+    by_majority,
+    by_perplexity,
+    calibration_error,
+    monte_carlo,
+    subsets_of,
+)
 from reasoning.api import execute
 from reasoning.run import Run
 from reasoning.selection import best, decided_beta, decided_surely, in_proportion, majority, weighted

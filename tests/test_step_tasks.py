@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from decoding.errors import ConfigError
 from decoding.types import Completion, FinishReason, Usage
 from evals.data import require_unique
-from evals.execution import Row, constant_horizon, horizon_length, measure_execution, step_figures
+from evals.estimators.execution import Row, constant_horizon, horizon_length, measure_execution, step_figures
 from evals.tasks.generated import solution
 from evals.tasks.horizon import load_horizon
 from evals.tasks.procbench import load_procbench

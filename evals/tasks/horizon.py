@@ -2,8 +2,8 @@
 
 After Sinha et al. 2025, *The Illusion of Diminishing Returns: Measuring Long Horizon Execution in LLMs*, arXiv
 2509.09677: a dictionary gives a number for every key, each turn names some keys, and the model keeps a running sum that
-starts from 0. Plan and knowledge are given, so what goes wrong went wrong in execution. `evals.execution` has the
-figures.
+starts from 0. Plan and knowledge are given, so what goes wrong went wrong in execution. `evals.estimators.execution`
+has the figures.
 
 All turns stand in one prompt and are answered in one completion. The paper's main experiment has one message a turn,
 with the model's own answers between them; that takes a loop over a growing chat, which tasks do not have. Its keys are

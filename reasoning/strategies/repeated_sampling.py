@@ -2,7 +2,7 @@
 
 Brown et al., *Large Language Monkeys: Scaling Inference Compute with Repeated Sampling*, arXiv 2407.21787. Coverage,
 the share of problems that at least one of k samples solves, is a figure over the candidates
-(`evals.metrics.pass_at_k`); without a verifier nothing is selected, and the answer is that of the first sample.
+(`evals.estimators.metrics.pass_at_k`); without a verifier nothing is selected, and the answer is that of the first sample.
 """
 
 from dataclasses import dataclass

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from decoding.errors import ConfigError
-from evals.intervals import Floats, Interval, bootstrap, resampled_problems
-from evals.metrics import check_counts, subset_ratios
+from evals.estimators.intervals import Floats, Interval, bootstrap, resampled_problems
+from evals.estimators.metrics import check_counts, subset_ratios
 
 RESAMPLES = 2_000
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.intervals import Floats
-from evals.metrics import best_of_n_at_k, maj_at_k, pass_at_k, pass_hat_k
+from evals.estimators.intervals import Floats
+from evals.estimators.metrics import best_of_n_at_k, maj_at_k, pass_at_k, pass_hat_k
 from evals.store import Row, read_rows
 
 METRICS = ("coverage", "majority", "best_of_n", "pass^k")

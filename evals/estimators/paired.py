@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from decoding.errors import ConfigError
-from evals.intervals import RESAMPLES, Floats, Interval, bootstrap, bootstrap_curves
+from evals.estimators.intervals import RESAMPLES, Floats, Interval, bootstrap, bootstrap_curves
 
 _TIED = 1e-12  # figures of one problem that differ by less differ by rounding
 

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from evals.intervals import Interval
+from evals.estimators.intervals import Interval
 
 
 def percent(share: float) -> str:

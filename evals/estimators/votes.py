@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from decoding.errors import ConfigError
 from decoding.seeds import counter_uniforms, derive_seed
-from evals.intervals import Floats
+from evals.estimators.intervals import Floats
 
 ENUMERABLE = 20_000  # k-subsets that are enumerated; of more, a seeded part is drawn
 SUBSETS = 4_000  # drawn then

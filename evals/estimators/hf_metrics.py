@@ -2,7 +2,7 @@
 
 They are classes of this module, so they work offline, where ``evaluate.load`` would fetch a script from the hub:
 
-    from evals.hf_metrics import PassAtK
+    from evals.estimators.hf_metrics import PassAtK
     PassAtK().compute(predictions=[["3", "4"], ["7", "7"]], references=["4", "7"], k=[1, 2])
     # {"pass@1": 0.75, "pass@2": 1.0}
 
@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from decoding.errors import ConfigError
-from evals.intervals import wilson
-from evals.metrics import maj_at_k, pass_at_k, pass_hat_k
+from evals.estimators.intervals import wilson
+from evals.estimators.metrics import maj_at_k, pass_at_k, pass_hat_k
 from verifiers.base import AnswerFormat, Verifier
 from verifiers.exact import ExactVerifier
 from verifiers.graders import grader_by_name
@@ -27,7 +27,7 @@ try:
 except ImportError as error:
     raise ConfigError("metrics of `evaluate` need it installed: pip install 'bethink[data]'") from error
 
-_CITATION = "Estimators of bethink; sources are in evals.metrics."
+_CITATION = "Estimators of bethink; sources are in evals.estimators.metrics."
 _SAMPLES = datasets.Features(
     {"predictions": datasets.Sequence(datasets.Value("string")), "references": datasets.Value("string")}
 )

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from decoding.errors import StoreError
-from evals.figures import powers
-from evals.flaws_report import NAMES, FlawsReport
-from evals.intervals import Interval
-from evals.markup import csv_table, exact, markdown_table, with_bounds
-from evals.plots import band, panels, save
+from evals.estimators.intervals import Interval
+from evals.reports.figures import powers
+from evals.reports.flaws_report import NAMES, FlawsReport
+from evals.reports.markup import csv_table, exact, markdown_table, with_bounds
+from evals.reports.plots import band, panels, save
 
 
 def to_markdown(report: FlawsReport) -> str:

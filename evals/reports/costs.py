@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evals.figures import Pool
+from evals.reports.figures import Pool
 from evals.store import Row
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from decoding.errors import BethinkError, StoreError
-from evals.costs import SampleCost, decoded, sample_cost
-from evals.coverage import RESAMPLES, Extrapolation, FitOutcome, extrapolate
-from evals.figures import METRICS, Pool, figure_table, is_right, pool_depth, powers, read_pool, right_counts
-from evals.intervals import Interval, bootstrap_curves, wilson
-from evals.markup import between, csv_table, exact, markdown_table, percent, with_bounds
+from evals.estimators.coverage import RESAMPLES, Extrapolation, FitOutcome, extrapolate
+from evals.estimators.intervals import Interval, bootstrap_curves, wilson
+from evals.reports.costs import SampleCost, decoded, sample_cost
+from evals.reports.figures import METRICS, Pool, figure_table, is_right, pool_depth, powers, read_pool, right_counts
+from evals.reports.markup import between, csv_table, exact, markdown_table, percent, with_bounds
 from evals.store import Row, read_config, read_rows
 from reasoning.strategies import spell_short
 

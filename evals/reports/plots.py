@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evals.coverage import FitOutcome
-from evals.intervals import Interval
-from evals.report import CurvePoint, Report
+from evals.estimators.coverage import FitOutcome
+from evals.estimators.intervals import Interval
+from evals.reports.report import CurvePoint, Report
 
 SIZE = (7.0, 4.4)  # inches
 PANEL = (4.3, 4.6)  # of the cost plot

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decoding.errors import BethinkError, ConfigError, StoreError
-from evals.report import read_results, short_name
+from evals.reports.report import read_results, short_name
 from evals.store import Row, read_config
 from reasoning.strategies import parse_strategy, spell
 

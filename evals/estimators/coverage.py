@@ -19,8 +19,8 @@ from scipy.optimize import least_squares, minimize
 from scipy.special import gammaln
 
 from decoding.errors import ConfigError
-from evals.intervals import Floats, Interval, resampled_problems
-from evals.metrics import check_counts, subset_ratios
+from evals.estimators.intervals import Floats, Interval, resampled_problems
+from evals.estimators.metrics import check_counts, subset_ratios
 
 FURTHEST = 16  # times the pool's depth: further than that no figure is shown
 RESAMPLES = 200

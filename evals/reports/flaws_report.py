@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from decoding.errors import ConfigError, DataError, StoreError, WorkerError
-from evals.figures import Pool, is_right, pool_depth, read_pool
-from evals.flaws import BestAttempts, Payoff, PoolCurves, best_attempts, pool_curves, supposed_curves
-from evals.intervals import Floats, Interval, bootstrap_curves, bootstrap_ratio
-from evals.report import title
+from evals.estimators.flaws import BestAttempts, Payoff, PoolCurves, best_attempts, pool_curves, supposed_curves
+from evals.estimators.intervals import Floats, Interval, bootstrap_curves, bootstrap_ratio
+from evals.reports.figures import Pool, is_right, pool_depth, read_pool
+from evals.reports.report import title
 from evals.store import Row, read_config
 from evals.tasks.base import Task
 from evals.tasks.registry import load_task

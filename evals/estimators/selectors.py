@@ -14,8 +14,8 @@ import numpy as np
 
 from decoding.errors import ConfigError
 from decoding.seeds import counter_uniforms, derive_seed
+from evals.estimators.votes import Estimate
 from evals.store import Row
-from evals.votes import Estimate
 from reasoning.selection import Vote, in_proportion, majority, perplexity_consistency, prune_unlikely, weighted
 
 
@@ -31,7 +31,7 @@ class Samples:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Samples":
-        """Rows of `evals.figures.read_pool` as samples; raises ``ConfigError`` where one has no log-probability."""
+        """Rows of a pool (`evals.reports.figures`) as samples; ``ConfigError`` where one has no log-probability."""
         if any(row["logprob"] is None for row in rows):
             raise ConfigError("choosing by probability needs log-probabilities: sample with `logprobs` on")
         names = [row["class"] for row in rows]

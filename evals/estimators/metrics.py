@@ -11,8 +11,8 @@ from functools import lru_cache
 import numpy as np
 
 from decoding.errors import ConfigError
-from evals.intervals import Floats
-from evals.votes import majority_curve
+from evals.estimators.intervals import Floats
+from evals.estimators.votes import majority_curve
 
 MAX_SAMPLES = 1000  # of a problem in the curves: C(n, n/2) has to fit a float64
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from decoding.errors import ConfigError
-from evals.intervals import Floats, Interval, bootstrap_curves, wilson
+from evals.estimators.intervals import Floats, Interval, bootstrap_curves, wilson
 from verifiers.steps import States, StepMeasures
 
 THRESHOLD = 0.5

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from decoding.errors import ConfigError
-from evals.costs import decoded
-from evals.figures import figure_table, is_right, pool_depth, powers, read_pool
-from evals.intervals import Interval
-from evals.paired import McNemar, SignTest, mcnemar, paired_bootstrap, paired_curves, sign_test
-from evals.report import short_name, title
-from evals.sides import Side, open_side, pairs_of
+from evals.estimators.intervals import Interval
+from evals.estimators.paired import McNemar, SignTest, mcnemar, paired_bootstrap, paired_curves, sign_test
+from evals.reports.costs import decoded
+from evals.reports.figures import figure_table, is_right, pool_depth, powers, read_pool
+from evals.reports.report import short_name, title
+from evals.reports.sides import Side, open_side, pairs_of
 from evals.store import Row
 
 POOL_METRICS = ("coverage", "majority")

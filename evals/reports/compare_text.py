@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from evals.compare import Comparison, Flip, PairComparison
-from evals.intervals import Interval
-from evals.markup import csv_table, exact, markdown_table, p_value, percent
+from evals.estimators.intervals import Interval
+from evals.reports.compare import Comparison, Flip, PairComparison
+from evals.reports.markup import csv_table, exact, markdown_table, p_value, percent
 
 PAIR_HEADS = ["A", "B", "problems", "A right, %", "B right, %", "A - B, points (95 %)", "McNemar p", "mid-p"]
 SPLIT_HEADS = ["A", "B", "both right", "only A", "only B", "both wrong"]

@@ -1,0 +1,1 @@
+"""Estimators over pools of samples, their intervals and tests."""

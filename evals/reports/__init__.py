@@ -1,0 +1,1 @@
+"""What results folders show: reports, comparisons, plots."""
