@@ -120,7 +120,7 @@ def coverage_laws(data: Path, out: Path) -> Shown:
 
 
 def laws(data: Path, out: Path) -> Shown:
-    """fLaws against simulation, PC against exact masses, RPC without pruning, planted parameters: their tests."""
+    """Resampling against simulation, PC against exact masses, RPC without pruning, planted parameters: their tests."""
     files = [f"tests/test_{name}.py" for name in ("flaws", "rpc", "selection", "coverage", "metrics", "grading")]
     line = [sys.executable, "-m", "pytest", "-q", "-m", "engine or not engine", *files]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)

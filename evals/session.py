@@ -2,11 +2,12 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from decoding.engine import Engine
+from decoding.engine import Capability, Engine
 from decoding.engines.open import open_source
 from decoding.errors import StoreError
 from evals.plan import Plan, environment
@@ -34,6 +35,8 @@ def run_plan(plan: Plan, folder: Path, options: Mapping[str, Any]) -> None:
             open_source(plan.source, plan.config["engine"], **options) as opened,
             ProgressBar(len(plan.task.problems), [spell(strategy) for strategy in plan.strategies]) as bar,
         ):
+            if Capability.SEEDS not in opened.engine.info.capabilities:
+                print("note: this engine honours no seeds, so the same draw comes out differently", file=sys.stderr)
             try:
                 opened.run(lambda engine: _evaluate(engine, plan, store, bar))
             finally:
