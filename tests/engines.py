@@ -62,7 +62,7 @@ def _open_scripted(*, slots: int = 64) -> OpenEngine:
 
 
 def _script_logprobs(prompt: Sequence[int], completion: Sequence[int]) -> Floats:
-    return np.log([SCRIPT.law((*prompt, *completion[:i])) for i in range(len(completion))])
+    return np.log([SCRIPT.law((*prompt, *completion[:i]))[: SCRIPT.size] for i in range(len(completion))])
 
 
 @functools.cache
