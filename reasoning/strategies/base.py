@@ -34,6 +34,23 @@ class Strategy(Protocol):
         ...
 
 
+class AllAtOnce:
+    """A mixin for strategies that draw `n` samples at once."""
+
+    __slots__ = ()
+    n: int
+
+    @property
+    def width(self) -> int:
+        """All samples."""
+        return self.n
+
+    @property
+    def most_samples(self) -> int:
+        """``n``."""
+        return self.n
+
+
 async def draw(run: Run, prompt: Prompt, n: int) -> list[Candidate]:
     """Candidates for slots 0 .. n - 1, drawn side by side; fewer, from the first slots, where the budget ends.
 

@@ -11,13 +11,13 @@ from decoding.engine import Capability
 from reasoning.run import Run
 from reasoning.scores import Score, score_by_name
 from reasoning.selection import best
-from reasoning.strategies.base import SAMPLING_NEEDS, draw, result
+from reasoning.strategies.base import SAMPLING_NEEDS, AllAtOnce, draw, result
 from reasoning.trace import Scored
 from reasoning.trajectory import Prompt, Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BestOfN:
+class BestOfN(AllAtOnce):
     """The best of n samples by a score."""
 
     name: ClassVar[str] = "best_of_n"
@@ -29,16 +29,6 @@ class BestOfN:
     def __post_init__(self) -> None:
         if isinstance(self.score, str):
             score_by_name(self.score)  # a wrong name is refused when it is typed, not after the sampling
-
-    @property
-    def width(self) -> int:
-        """All samples at once."""
-        return self.n
-
-    @property
-    def most_samples(self) -> int:
-        """``n``."""
-        return self.n
 
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw, score, take the best."""

@@ -24,7 +24,7 @@ from decoding.errors import ConfigError
 from reasoning.run import Run
 from reasoning.scores import score_by_name
 from reasoning.selection import perplexity_consistency, weighted
-from reasoning.strategies.base import SAMPLING_NEEDS, draw, record_vote, result
+from reasoning.strategies.base import SAMPLING_NEEDS, AllAtOnce, draw, record_vote, result
 from reasoning.trace import Event
 from reasoning.trajectory import Candidate, Prompt, Result
 
@@ -41,7 +41,7 @@ class Weighed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PerplexityConsistency:
+class PerplexityConsistency(AllAtOnce):
     """Vote of the distinct among n samples, weighted by their probabilities."""
 
     name: ClassVar[str] = "perplexity_consistency"
@@ -52,16 +52,6 @@ class PerplexityConsistency:
 
     def __post_init__(self) -> None:
         check_probability(self.probability)
-
-    @property
-    def width(self) -> int:
-        """All samples at once."""
-        return self.n
-
-    @property
-    def most_samples(self) -> int:
-        """``n``."""
-        return self.n
 
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw, weigh, vote."""

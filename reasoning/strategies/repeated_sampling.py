@@ -2,7 +2,8 @@
 
 Brown et al., *Large Language Monkeys: Scaling Inference Compute with Repeated Sampling*, arXiv 2407.21787. Coverage,
 the share of problems that at least one of k samples solves, is a figure over the candidates
-(`evals.estimators.metrics.pass_at_k`); without a verifier nothing is selected, and the answer is that of the first sample.
+(`evals.estimators.metrics.pass_at_k`); without a verifier nothing is selected, and the answer is that of the first
+sample.
 """
 
 from dataclasses import dataclass
@@ -10,28 +11,18 @@ from typing import ClassVar
 
 from decoding.engine import Capability
 from reasoning.run import Run
-from reasoning.strategies.base import SAMPLING_NEEDS, draw, result
+from reasoning.strategies.base import SAMPLING_NEEDS, AllAtOnce, draw, result
 from reasoning.trajectory import Prompt, Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RepeatedSampling:
+class RepeatedSampling(AllAtOnce):
     """n independent samples, nothing selected."""
 
     name: ClassVar[str] = "repeated_sampling"
     needs: ClassVar[frozenset[Capability]] = SAMPLING_NEEDS
 
     n: int = 16
-
-    @property
-    def width(self) -> int:
-        """All samples at once."""
-        return self.n
-
-    @property
-    def most_samples(self) -> int:
-        """``n``."""
-        return self.n
 
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw."""

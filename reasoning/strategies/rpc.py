@@ -16,7 +16,7 @@ from typing import ClassVar
 from decoding.engine import Capability
 from reasoning.run import Run
 from reasoning.selection import prune_unlikely
-from reasoning.strategies.base import SAMPLING_NEEDS, draw
+from reasoning.strategies.base import SAMPLING_NEEDS, AllAtOnce, draw
 from reasoning.strategies.perplexity_consistency import check_probability, log_probabilities, vote
 from reasoning.trace import Event
 from reasoning.trajectory import Prompt, Result
@@ -32,7 +32,7 @@ class Pruned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RPC:
+class RPC(AllAtOnce):
     """Perplexity consistency over the likely ones among n samples."""
 
     name: ClassVar[str] = "rpc"
@@ -43,16 +43,6 @@ class RPC:
 
     def __post_init__(self) -> None:
         check_probability(self.probability)
-
-    @property
-    def width(self) -> int:
-        """All samples at once."""
-        return self.n
-
-    @property
-    def most_samples(self) -> int:
-        """``n``."""
-        return self.n
 
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw, prune, weigh, vote."""

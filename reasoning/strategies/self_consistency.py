@@ -10,28 +10,18 @@ from typing import ClassVar
 from decoding.engine import Capability
 from reasoning.run import Run
 from reasoning.selection import majority
-from reasoning.strategies.base import SAMPLING_NEEDS, draw, record_vote, result
+from reasoning.strategies.base import SAMPLING_NEEDS, AllAtOnce, draw, record_vote, result
 from reasoning.trajectory import Prompt, Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SelfConsistency:
+class SelfConsistency(AllAtOnce):
     """Majority vote over n samples."""
 
     name: ClassVar[str] = "self_consistency"
     needs: ClassVar[frozenset[Capability]] = SAMPLING_NEEDS
 
     n: int = 16
-
-    @property
-    def width(self) -> int:
-        """All samples at once."""
-        return self.n
-
-    @property
-    def most_samples(self) -> int:
-        """``n``."""
-        return self.n
 
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw, vote."""

@@ -17,7 +17,7 @@ from decoding.errors import ConfigError
 from reasoning.run import Run
 from reasoning.scores import LogProbability, Score, score_by_name
 from reasoning.selection import in_proportion, weighted
-from reasoning.strategies.base import SAMPLING_NEEDS, draw, record_vote, result
+from reasoning.strategies.base import SAMPLING_NEEDS, AllAtOnce, draw, record_vote, result
 from reasoning.trace import Scored
 from reasoning.trajectory import Prompt, Result
 
@@ -25,7 +25,7 @@ WEIGHTINGS = ("softmax", "score")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WeightedVote:
+class WeightedVote(AllAtOnce):
     """Vote of n samples, weighted by a score."""
 
     name: ClassVar[str] = "weighted_vote"
@@ -42,16 +42,6 @@ class WeightedVote:
             raise ConfigError(f"unknown weighting {self.weighting!r}: there are {', '.join(WEIGHTINGS)}")
         if isinstance(self._score(), LogProbability) and self.weighting == "score":
             raise ConfigError("log-probabilities are negative and can't be weights: take weighting=softmax")
-
-    @property
-    def width(self) -> int:
-        """All samples at once."""
-        return self.n
-
-    @property
-    def most_samples(self) -> int:
-        """``n``."""
-        return self.n
 
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw, score, vote."""
