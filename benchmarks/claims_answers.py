@@ -58,9 +58,10 @@ def hostile(data: Path, out: Path) -> Shown:
     from benchmarks.math_grading import hostile
 
     found = hostile()
-    wrong = [name for name, verdict in found.verdicts.items() if verdict.startswith(Outcome.CORRECT)]
+    right = [name for name, verdict in found.verdicts.items() if verdict.startswith(Outcome.CORRECT)]
     told = "; ".join(f"{name}: {verdict}" for name, verdict in found.verdicts.items())
-    return Shown(not wrong and found.slowest < 30, f"slowest {found.slowest:.1f} s; {told}")
+    only_control = right == ["a plain answer afterwards"]
+    return Shown(only_control and found.slowest < 30, f"slowest {found.slowest:.1f} s; {told}")
 
 
 def leaks(data: Path, out: Path) -> Shown:

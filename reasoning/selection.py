@@ -4,7 +4,7 @@ Pure functions. A class is a number that stands for one answer (see `AnswerForma
 and never votes.
 
 The tie rule: of tied classes the one whose first member has the lowest index wins, of tied scores the lowest index. A
-strategy has to give one answer, and this one does not depend on the batch. The estimators in `evals.estimators` share ties evenly
+strategy has to give one answer, and this one does not depend on the batch. The estimators of `evals` share ties evenly
 instead, since they speak of the mean over all orders.
 """
 
