@@ -51,4 +51,3 @@ def _problem(index: int, row: dict[str, object], source: str) -> Problem:
         raise DataError(f"{where}: the answer has no number behind ####") from error
     question = text_field(row, ["question"], where)
     return Problem(id=f"gsm8k-test-{index:04d}", question=question, reference=reference)
-
