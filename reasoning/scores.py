@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from decoding.errors import CapabilityError, ConfigError
+from reasoning.check_score import CheckScore
 from reasoning.run import Run
 from reasoning.trajectory import Candidate
 
@@ -50,7 +51,7 @@ class LogProbability:
 
 
 SCORES: Mapping[str, Score] = {
-    score.name: score for score in (LogProbability(per_token=False), LogProbability(per_token=True))
+    score.name: score for score in (LogProbability(per_token=False), LogProbability(per_token=True), CheckScore())
 }
 
 

@@ -96,7 +96,7 @@ def test_reference_difficulty_has_bounds(spec):
 # Names, limits, ids
 
 
-@pytest.mark.parametrize("spec", ["gsm8", "", "reference", "gym:", "gsm8k:main", "humaneval"])
+@pytest.mark.parametrize("spec", ["gsm8", "", "reference", "gym:", "gsm8k:main", "humanevil"])
 def test_an_unknown_task_is_answered_with_the_list(spec):
     with pytest.raises(ConfigError, match="reference:<difficulty>"):
         load_task(spec)

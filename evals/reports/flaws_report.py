@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from evals.reports.figures import Pool, is_right, pool_depth, read_pool
 from evals.reports.report import title
 from evals.store import Row, read_config
 from evals.tasks.base import Task
+from evals.tasks.humaneval import BaseTestsCheck
 from evals.tasks.registry import load_task
 from verifiers.base import Check
 from verifiers.workers import WorkerPool
@@ -144,6 +145,8 @@ def _open(folder: Path) -> tuple[Row, dict[str, list[Row]]]:
 
 def _task(config: Row, check: str, data_dir: Path | None) -> Task:
     task = load_task(config["task"], data_dir=data_dir, limit=config["problems"])
+    if check == "humaneval" and task.name in ("humaneval", "humaneval+"):
+        task = replace(task, check=BaseTestsCheck(task, data_dir))
     if task.check is None or task.check.name != check:
         known = "" if task.check is None else f"{task.check.name} or "
         raise ConfigError(f"{config['task']} has no check {check!r}: give {known}oracle, or suppose one's error rates")

