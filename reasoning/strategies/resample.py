@@ -47,7 +47,9 @@ class ResampleUntilAccepted:
         async with aclosing(draw_in_order(run, prompt, self.k, self.batch)) as drawn:
             async for candidate in drawn:
                 candidates.append(candidate)
-                accepted = await run.call(_accept, check, prompt.question, candidate.text)
+                # A text that was cut off gives no answer, so it can't be the one that is taken.
+                answered = candidate.answer is not None
+                accepted = answered and await run.call(_accept, check, prompt.question, candidate.text)
                 run.record(Checked(slot=candidate.slot, check=check.name, oracle=check.oracle, accepted=accepted))
                 if accepted:
                     return result(run, candidates, len(candidates) - 1, "accepted")
