@@ -18,6 +18,7 @@ def clean_clone(data: Path, out: Path) -> Shown:
     """`make demo` and `make test` in a fresh clone with an environment and a cache of its own."""
     figures = []
     with tempfile.TemporaryDirectory() as temporary:
+        Path(temporary).chmod(0o755)  # tests of the sandbox become other users
         clone = Path(temporary) / "bethink"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
         environment = {**os.environ, "BETHINK_CACHE": str(Path(temporary) / "cache")}
