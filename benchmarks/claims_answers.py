@@ -123,7 +123,7 @@ def coverage_laws(data: Path, out: Path) -> Shown:
 def laws(data: Path, out: Path) -> Shown:
     """Resampling against simulation, PC against exact masses, RPC without pruning, planted parameters: their tests."""
     files = [f"tests/test_{name}.py" for name in ("flaws", "rpc", "selection", "coverage", "metrics", "grading")]
-    line = [sys.executable, "-m", "pytest", "-q", "-m", "engine or not engine", *files]
+    line = [sys.executable, "-m", "pytest", "-m", "engine or not engine", *files]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
     return Shown(done.returncode == 0 and "skipped" not in last, last)

@@ -32,7 +32,7 @@ def canonical(data: Path, out: Path) -> Shown:
 def hostile(data: Path, out: Path) -> Shown:
     """Hostile programs, each with its control; nothing is left behind; 1 and N workers agree."""
     files = [f"tests/test_sandbox{name}.py" for name in ("", "_hostile", "_data")]
-    line = [sys.executable, "-m", "pytest", "-q", "-m", "engine or not engine", *files]
+    line = [sys.executable, "-m", "pytest", "-m", "engine or not engine", *files]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
     return Shown(done.returncode == 0 and "skipped" not in last, last)
