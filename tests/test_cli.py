@@ -88,6 +88,7 @@ def test_an_evaluation_leaves_tables_and_plots_and_is_not_done_twice(tmp_path):
     assert "seed: 0 there, 1 now" in done.stderr
 
 
+@pytest.mark.engine
 def test_a_model_in_a_folder_and_an_oracle_check(tmp_path):
     """The folder's checksum was taken for a revision on the hub, because a path has slashes."""
     model = str(EMBEDDED / "reference-small")
@@ -101,6 +102,7 @@ def test_a_model_in_a_folder_and_an_oracle_check(tmp_path):
         assert (row["outcome"] == "correct") == (row["stop_reason"] == "accepted")
 
 
+@pytest.mark.engine
 def test_ctrl_c_ends_with_one_message_and_keeps_what_was_finished(tmp_path):
     folder = tmp_path / "run"
     line = [*EVAL, "--engine", "transformers", "--out", str(folder), "--limit", "400"]
