@@ -20,6 +20,7 @@ class Capability(StrEnum):
 
     TOKEN_IDS = "token_ids"  # prompts and completions are ids, exactly as the model saw and wrote them
     LOGPROBS = "logprobs"  # of the model at temperature 1
+    CHOSEN_LOGPROBS = "chosen_logprobs"  # of any ids that the request names, at temperature 1
     SAMPLING_LOGPROBS = "sampling_logprobs"  # of the law that was drawn from, at any temperature and filter
     SEEDS = "seeds"  # same request, same tokens
     PREFILL = "prefill"  # a completion can go on from any prefix

@@ -43,6 +43,7 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     stop: tuple[str, ...] = ()  # looked for in the completion's text; engines may overrun, stop tokens don't
     logprobs: bool = True
+    logprob_token_ids: tuple[int, ...] = ()  # ids whose log-probabilities are wanted at each position, drawn or not
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed <= MAX_SEED, "seed", self.seed, "an integer from 0 to 2**63 - 1")
@@ -74,6 +75,7 @@ class Usage:
     overrun_tokens: int = 0  # decoded past a stop string and thrown away, as far as the engine tells
     aborted_tokens: int = 0  # decoded by requests that were cancelled or cut by a budget in seconds
     scored_tokens: int = 0  # read by judges
+    scored_tokens_cached: int = 0  # that judges had read before and kept
     flops: float = 0.0  # 2 x parameters x tokens computed, of policy and judges
 
     @property
@@ -95,6 +97,7 @@ class Completion:
     finish_reason: FinishReason
     usage: Usage
     logprob: float | None = None  # nats, the sum of `logprobs`; a completion read back from a store has only this
+    chosen_logprobs: tuple[tuple[float, ...], ...] | None = None  # [T][K] nats, of `SamplingParams.logprob_token_ids`
 
     def __post_init__(self) -> None:
         if self.logprob is None and self.logprobs is not None:

