@@ -3,11 +3,9 @@
 import asyncio
 import gzip
 import json
-import os
 import pickle
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import typer
@@ -21,6 +19,7 @@ from evals.tasks.code import with_policy
 from evals.tasks.humaneval import BaseTestsCheck, load_humaneval
 from evals.tasks.mbpp import load_mbpp, mbpp_plus_problems
 from evals.tasks.mbpp_plus import plus_test
+from tests.datasets import DATA, needs_data
 from verifiers.base import Outcome
 from verifiers.code.check import ExamplesCheck
 from verifiers.code.programs import CodeFormat
@@ -30,8 +29,6 @@ from verifiers.sandbox.tiers import reached
 from verifiers.sandbox.types import CodeTests, Limits, Policy, Tier
 from verifiers.workers import WorkerPool
 
-DATA = Path(os.environ.get("BETHINK_DATA", Path(__file__).parents[2] / "shared" / "data"))
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not here")
 QUICK = Limits(cpu_seconds=1, wall_seconds=4)
 HEAD = 'def double(x):\n    """ Twice x.\n    >>> double(2)\n    4\n    >>> double(3)\n    6\n    """\n'
 TESTS = CodeTests(

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 
@@ -20,10 +18,9 @@ from reasoning.budget import Budget
 from reasoning.run import RunSettings
 from reasoning.strategies import parse_strategy
 from reasoning.trajectory import Prompt
+from tests.datasets import DATA, needs_data
 from tests.worlds import answers_table
 from verifiers.graders import grader_by_name
-
-DATA = Path(os.environ.get("BETHINK_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 def graded(tmp_path, rows, style="gsm8k", workers=2):
@@ -58,7 +55,7 @@ def test_a_row_without_a_text_is_named_and_nothing_is_written(tmp_path):
         style_named("gms8k")
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not here")
+@needs_data
 def test_all_labels_of_the_published_solutions_are_reproduced(tmp_path):
     rows, labels = [], []
     for line in (DATA / "gsm8k_openai_model_solutions.jsonl").read_text().splitlines()[:300]:

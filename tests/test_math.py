@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decoding.errors import ConfigError
+from tests.datasets import data_file
 from verifiers.base import Outcome
 from verifiers.graders import grader_by_name
 from verifiers.grading import Grading
 from verifiers.math import MathFormat, MathVerifier, Rules
 from verifiers.workers import WorkerPool
 
-DATA = Path(os.environ.get("BETHINK_DATA", Path(__file__).parents[2] / "shared" / "data"))
 VERIFIER = MathVerifier()
 RIGHT, WRONG, ERROR = Outcome.CORRECT, Outcome.WRONG, Outcome.ERROR
 
@@ -37,9 +37,7 @@ def both_ways(answer, reference, **rules):
 
 
 def data_folder():
-    if not (DATA / "math500.jsonl").exists():
-        pytest.skip(f"{DATA} has no math500.jsonl: set BETHINK_DATA to a folder that has it")
-    return DATA
+    return data_file("math500.jsonl").parent
 
 
 # -- where the answer is ----------------------------------------------------------------------------------------------

@@ -1,10 +1,8 @@
 """Numbers in texts: which one is the answer, what it is worth, and what lm-eval makes of the same text."""
 
 import json
-import os
 import time
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,13 +10,13 @@ from hypothesis import strategies as st
 
 from decoding.errors import ConfigError
 from evals.tasks.reference_task import ReferenceFormat
+from tests.datasets import data_file
 from tests.worlds import classes
 from verifiers.base import Outcome
 from verifiers.graders import grader_by_name
 from verifiers.numeric import NumberFormat, NumberVerifier, gold, read_number
 from verifiers.text import TextFormat
 
-DATA = Path(os.environ.get("BETHINK_DATA", Path(__file__).parents[2] / "shared" / "data"))
 RIGHT, WRONG, NONE = Outcome.CORRECT, Outcome.WRONG, Outcome.NO_ANSWER
 
 
@@ -32,10 +30,7 @@ def verdict(grader, text, reference):
 
 
 def rows(name):
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there: set BETHINK_DATA to a folder that has it")
-    with path.open(encoding="utf-8") as lines:
+    with data_file(name).open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 

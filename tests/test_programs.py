@@ -2,11 +2,9 @@
 
 import gzip
 import json
-import os
 import re
 import time
 import warnings
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,11 +12,11 @@ from hypothesis import strategies as st
 
 from decoding.types import Completion, FinishReason, Usage
 from reasoning.trajectory import Prompt, read_candidate
+from tests.datasets import DATA, needs_data
 from verifiers.code.chunks import split_chunks
 from verifiers.code.examples import SAME, read_examples
 from verifiers.code.programs import CELL, CodeFormat, assemble, find_code
 
-DATA = Path(os.environ.get("BETHINK_DATA", Path(__file__).parents[2] / "shared" / "data"))
 PROMPT = '''from typing import List
 
 LIMIT = 3
@@ -308,7 +306,7 @@ def rows(name):
         return [json.loads(line) for line in file]
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not here")
+@needs_data
 def test_examples_of_humaneval_hold_for_the_canonical_solutions_where_they_are_right():
     """47, 116 and 148 are wrong in the data set, 130 states a sequence where a list is wanted."""
     count, without, contradicted = 0, 0, set()
@@ -329,7 +327,7 @@ def test_examples_of_humaneval_hold_for_the_canonical_solutions_where_they_are_r
     assert sum(not shown.examples for shown, _ in plus) == 1
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not here")
+@needs_data
 def test_whatever_the_form_canonical_solutions_come_back_whole():
     """Run by the data set's own tests in this process: the solutions are the data set's too."""
     for row in rows("humaneval.jsonl"):

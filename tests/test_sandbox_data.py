@@ -3,28 +3,23 @@
 import asyncio
 import gzip
 import json
-import os
-from pathlib import Path
 
 import pytest
 
+from tests.datasets import data_file
 from verifiers.base import Outcome
 from verifiers.sandbox.judge import judge
 from verifiers.sandbox.types import CodeTests, Limits, Policy
 from verifiers.workers import WorkerPool
 
-DATA = Path(os.environ.get("BETHINK_DATA", Path(__file__).parents[2] / "shared" / "data"))
 ANY = Policy(allow_weakest=True)
 USER_CLASSES = {367, 601, 927}  # the tests make objects of the program's classes
 SHORT = Limits(cpu_seconds=2)
 
 
 def rows(name):
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"{DATA} has no {name}: set BETHINK_DATA to a folder that has it")
     opened = gzip.open if name.endswith("gz") else open
-    with opened(path, "rt") as file:
+    with opened(data_file(name), "rt") as file:
         return [json.loads(line) for line in file]
 
 

@@ -19,11 +19,10 @@ from evals.tasks.gym import EVALUATED, GymVerifier
 from evals.tasks.reference import Chain, generate
 from evals.tasks.reference_task import reference_problem
 from evals.tasks.registry import load_task
+from tests.datasets import DATA, needs_data
 from tests.worlds import classes
 from verifiers.base import Check, Outcome
 from verifiers.text import TextFormat, TextVerifier
-
-DATA = os.environ.get("BETHINK_DATA")  # a folder with the benchmarks as JSON lines
 
 
 def write_rows(path: Path, rows: list) -> Path:
@@ -243,11 +242,11 @@ def test_gsm8k_without_hub_or_folder_says_what_to_do(tmp_path):
     assert "Give --data-dir with gsm8k_test.jsonl" in done.stderr
 
 
-@pytest.mark.skipif(DATA is None, reason="BETHINK_DATA names no folder with gsm8k_test.jsonl")
+@needs_data
 def test_the_real_gsm8k_is_the_known_one_and_every_solution_solves_it():
-    task = load_task("gsm8k", data_dir=Path(DATA))
+    task = load_task("gsm8k", data_dir=DATA)
     assert task.source == "gsm8k_test.jsonl"
-    solutions = {row["question"]: row["answer"] for row in read_jsonl(Path(DATA) / "gsm8k_test.jsonl")}
+    solutions = {row["question"]: row["answer"] for row in read_jsonl(DATA / "gsm8k_test.jsonl")}
     assert len(task.problems) == KNOWN["test"].rows
     for index, problem in enumerate(task.problems):
         assert outcome(task, solutions[problem.question], index) is Outcome.CORRECT
@@ -370,11 +369,11 @@ def test_naming_tasks_imports_nothing_heavy():
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.skipif(not DATA, reason="the data sets are not here: BETHINK_DATA")
+@needs_data
 def test_math500_is_the_known_data_and_judges_its_own_answers():
-    task = load_task("math500", data_dir=Path(DATA), limit=40)
+    task = load_task("math500", data_dir=DATA, limit=40)
     assert task.source == "math500.jsonl"  # no difference from the known data to tell of
-    whole = load_task("math500", data_dir=Path(DATA))
+    whole = load_task("math500", data_dir=DATA)
     assert len(whole.problems) == 500
     assert [p.id for p in task.problems] == [p.id for p in whole.problems[:40]]
     for problem in task.problems:
