@@ -19,7 +19,7 @@ from evals.tasks.code import with_policy
 from evals.tasks.humaneval import BaseTestsCheck, load_humaneval
 from evals.tasks.mbpp import load_mbpp, mbpp_plus_problems
 from evals.tasks.mbpp_plus import plus_test
-from tests.datasets import DATA, needs_data
+from tests.shared_data import DATA, needs_data
 from verifiers.base import Outcome
 from verifiers.code.check import ExamplesCheck
 from verifiers.code.programs import CodeFormat

@@ -18,7 +18,7 @@ from reasoning.budget import Budget
 from reasoning.run import RunSettings
 from reasoning.strategies import parse_strategy
 from reasoning.trajectory import Prompt
-from tests.datasets import DATA, needs_data
+from tests.shared_data import DATA, needs_data
 from tests.worlds import answers_table
 from verifiers.graders import grader_by_name
 

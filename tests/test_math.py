@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decoding.errors import ConfigError
-from tests.datasets import data_file
+from tests.shared_data import data_file
 from verifiers.base import Outcome
 from verifiers.graders import grader_by_name
 from verifiers.grading import Grading

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from decoding.errors import ConfigError
 from evals.tasks.reference_task import ReferenceFormat
-from tests.datasets import data_file
+from tests.shared_data import data_file
 from tests.worlds import classes
 from verifiers.base import Outcome
 from verifiers.graders import grader_by_name

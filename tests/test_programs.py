@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from decoding.types import Completion, FinishReason, Usage
 from reasoning.trajectory import Prompt, read_candidate
-from tests.datasets import DATA, needs_data
+from tests.shared_data import DATA, needs_data
 from verifiers.code.chunks import split_chunks
 from verifiers.code.examples import SAME, read_examples
 from verifiers.code.programs import CELL, CodeFormat, assemble, find_code

@@ -14,7 +14,7 @@ from decoding.types import Completion, FinishReason, Usage
 from evals.auto_cot import demonstrate, is_simple, k_means, make_demonstrations, training_questions
 from evals.demonstrations import Demonstration, read_demonstrations, write_demonstrations
 from evals.prompts import TEMPLATES, render, template_named
-from tests.datasets import DATA, needs_data
+from tests.shared_data import DATA, needs_data
 from verifiers.numeric import NumberFormat
 
 

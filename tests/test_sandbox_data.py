@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.datasets import data_file
+from tests.shared_data import data_file
 from verifiers.base import Outcome
 from verifiers.sandbox.judge import judge
 from verifiers.sandbox.types import CodeTests, Limits, Policy

@@ -19,7 +19,7 @@ from evals.tasks.gym import EVALUATED, GymVerifier
 from evals.tasks.reference import Chain, generate
 from evals.tasks.reference_task import reference_problem
 from evals.tasks.registry import load_task
-from tests.datasets import DATA, needs_data
+from tests.shared_data import DATA, needs_data
 from tests.worlds import classes
 from verifiers.base import Check, Outcome
 from verifiers.text import TextFormat, TextVerifier
