@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from decoding.errors import DataError, StoreError
+from decoding.errors import DataError
 from evals.data import Row, read_jsonl, text_field
+from evals.store import whole_file
 from verifiers.base import Outcome, Verdict
 from verifiers.graders import Grader, grader_by_name
 from verifiers.grading import Grading
@@ -59,16 +60,8 @@ def grade_file(source: Path, target: Path, style: Style, workers: int | None = N
     rows = read_jsonl(source)
     for number, row in enumerate(rows, start=1):
         _fields(row, f"{source}, row {number}")
-    partial = target.with_name(target.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8", errors="surrogatepass") as file:
-            counts = asyncio.run(_write(rows, style, workers or os.cpu_count() or 1, file))
-        partial.replace(target)
-    except OSError as error:
-        raise StoreError(f"{target} can't be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return counts
+    with whole_file(target) as file:
+        return asyncio.run(_write(rows, style, workers or os.cpu_count() or 1, file))
 
 
 async def grade_rows(rows: Iterable[Row], style: Style, workers: WorkerPool, ahead: int) -> AsyncIterator[Row]:

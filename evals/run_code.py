@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from decoding.errors import ConfigError, DataError, StoreError, WorkerError, WorkerTimeout
+from decoding.errors import ConfigError, DataError, WorkerError, WorkerTimeout
 from evals.data import Row, read_jsonl
 from evals.estimators.intervals import Interval, bootstrap_curves, wilson
 from evals.estimators.metrics import pass_at_k
 from evals.reports.figures import powers
+from evals.store import whole_file
 from evals.tasks.base import Problem
 from evals.tasks.humaneval import load_humaneval
 from evals.tasks.mbpp import load_mbpp, mbpp_problems
@@ -88,7 +89,9 @@ def run_code(
     cases = [_case(row, problems, f"{source}, row {number}") for number, row in enumerate(rows, start=1)]
     tier = reached(policy).name.lower()
     verdicts = asyncio.run(_judge_all(cases, limits, policy, workers or os.cpu_count() or 1))
-    _write(target, [{**row, **verdict} for row, verdict in zip(rows, verdicts, strict=True)])
+    with whole_file(target) as file:
+        for row, verdict in zip(rows, verdicts, strict=True):
+            file.write(json.dumps({**row, **verdict}, ensure_ascii=False) + "\n")
     right: dict[str, list[bool]] = defaultdict(list)
     for case, verdict in zip(cases, verdicts, strict=True):
         right[case.task_id].append(verdict["verdict"] == Outcome.CORRECT)
@@ -169,15 +172,3 @@ def _curve(right: Sequence[Sequence[bool]]) -> list[tuple[int, Interval]]:
     ks = powers(depth)
     table = [[pass_at_k(len(verdicts), sum(verdicts), k) for k in ks] for verdicts in right]
     return list(zip(ks, bootstrap_curves(table), strict=True))
-
-
-def _write(target: Path, rows: Sequence[Row]) -> None:
-    partial = target.with_name(target.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8", errors="surrogatepass") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        partial.replace(target)
-    except OSError as error:
-        raise StoreError(f"{target} can't be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -9,13 +9,14 @@ A row is one line, written by one system call. A line that a kill or a full disk
 the folder is opened again. Only one process may write to a folder.
 """
 
+import contextlib
 import fcntl
 import gzip
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from decoding.errors import StoreError
 
@@ -28,11 +29,17 @@ Row = dict[str, Any]
 class Store:
     """A results folder that is open for writing. A context manager."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        environment: Mapping[str, Any],
+        tables: Sequence[str] = TABLES,
+    ) -> None:
         """Open or continue a folder.
 
         `config` is what determines the samples; a folder made with another one is refused. `environment` (versions)
-        is recorded each time it changes.
+        is recorded each time it changes. `tables` are those that can be written.
 
         Raises:
             StoreError: The folder can't be written, is open in another process, or has other settings.
@@ -51,7 +58,7 @@ class Store:
             raise StoreError(f"another process is writing to {folder}: wait for it, or take another --out") from None
         try:
             self._write_config(config, environment)
-            for table in TABLES:
+            for table in tables:
                 path = folder / f"{table}.jsonl"
                 _cut_torn_line(path)
                 self._files[table] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -129,6 +136,23 @@ def read_rows(folder: Path, table: str) -> Iterator[Row]:
     elif packed.exists():
         with gzip.open(packed, "rb") as lines:
             yield from _parse(packed, lines)
+
+
+@contextlib.contextmanager
+def whole_file(target: Path) -> Iterator[TextIO]:
+    """A file to write that takes its name when all of it is written, and leaves nothing where it could not be.
+
+    Raises ``StoreError`` if it can't be written.
+    """
+    partial = target.with_name(target.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8", errors="surrogatepass") as file:
+            yield file
+        partial.replace(target)
+    except OSError as error:
+        raise StoreError(f"{target} can't be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def pack(folder: Path) -> None:

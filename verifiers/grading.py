@@ -40,10 +40,11 @@ class Grading:
         """
         numbers: dict[str, int] = {}  # class of each key
         first: list[str | None] = []  # each class's first value; None: not to be compared with
-        for value in values:
-            if value is not None and self._answers.key(value) not in numbers:
-                numbers[self._answers.key(value)] = await self._class_of(value, first)
-        return [None if value is None else numbers[self._answers.key(value)] for value in values]
+        keys = [None if value is None else self._answers.key(value) for value in values]
+        for key, value in zip(keys, values, strict=True):
+            if key is not None and value is not None and key not in numbers:
+                numbers[key] = await self._class_of(value, first)
+        return [None if key is None else numbers[key] for key in keys]
 
     async def _class_of(self, value: str, first: list[str | None]) -> int:
         """The class of a value with a new key; adds one to `first` if it equals none of them."""

@@ -14,10 +14,12 @@ import numpy.typing as npt
 from decoding.errors import BethinkError, StoreError
 from evals.estimators.coverage import RESAMPLES, Extrapolation, FitOutcome, extrapolate
 from evals.estimators.intervals import Interval, bootstrap_curves, wilson
+from evals.estimators.judging import FirstErrors, f1_interval, f1_of_hits
 from evals.reports.costs import SampleCost, decoded, sample_cost
 from evals.reports.figures import METRICS, Pool, figure_table, is_right, pool_depth, powers, read_pool, right_counts
 from evals.reports.markup import between, csv_table, exact, markdown_table, percent, with_bounds
 from evals.store import Row, read_config, read_rows
+from evals.tasks.processbench import HAS_ERROR, NO_ERROR
 from reasoning.strategies import spell_short
 
 LEVEL = 0.95
@@ -35,6 +37,7 @@ class StrategyLine(NamedTuple):
     samples: float  # a problem
     tokens: float  # decoded, a problem
     flops: float  # a problem
+    first_errors: tuple[FirstErrors, Interval] | None = None  # of ProcessBench, and F1's interval (bootstrap)
 
 
 class CurvePoint(NamedTuple):
@@ -110,6 +113,7 @@ def to_markdown(report: Report) -> str:
     ]
     lines = [f"# {report.title}", "", *markdown_table(heads, _strategy_cells(report.strategies))]
     lines += ["", "Samples, tokens and FLOPs are means a problem; intervals are Wilson's.", ""]
+    lines += _first_error_lines(report.strategies)
     if report.curves:
         lines += [f"## The pool: {report.pool_problems} problems x {report.pool_samples} samples", ""]
         heads = ["k", *(head for metric in METRICS for head in (f"{metric}, %", "95 %"))]
@@ -138,6 +142,11 @@ def to_csv(report: Report) -> str:
         rows.append((f"flops {line.strategy}", "", f"{line.flops:.6g}", "", ""))
         for what, count in (("no_answer", line.no_answer), ("timeouts", line.timeouts), ("errors", line.errors)):
             rows.append((f"{what} {line.strategy}", "", count, "", ""))
+        if line.first_errors is not None:
+            shares, f1 = line.first_errors
+            rows.append((f"F1 {line.strategy}", "", *map(exact, f1)))
+            rows.append((f"accuracy with an error {line.strategy}", "", exact(shares.wrong), "", ""))
+            rows.append((f"accuracy without an error {line.strategy}", "", exact(shares.right), "", ""))
     rows += [(point.metric, point.k, *map(exact, point.value)) for point in report.curves]
     for fit in report.beyond:
         name = f"coverage, extrapolated by {fit.name}"
@@ -166,6 +175,19 @@ def _strategy_cells(lines: Iterable[StrategyLine]) -> Iterator[list[str]]:
         costs = (f"{line.samples:.1f}", f"{line.tokens:.0f}", f"{line.flops / 1e9:.3g}")
         accuracy = (percent(line.accuracy.mean), between(line.accuracy))
         yield [line.strategy, str(line.problems), *accuracy, *counts, *costs]
+
+
+def _first_error_lines(lines: Sequence[StrategyLine]) -> list[str]:
+    """ProcessBench's figures, where a line has them."""
+    known = [(line.strategy, *line.first_errors) for line in lines if line.first_errors is not None]
+    if not known:
+        return []
+    heads = ["strategy", "F1, %", "95 %", "with an error, %", "without, %"]
+    rows = [[name, percent(f1.mean), between(f1), percent(s.wrong), percent(s.right)] for name, s, f1 in known]
+    what = (
+        "F1 is the harmonic mean of the accuracies on solutions with an error and without one, as ProcessBench has it"
+    )
+    return ["## First wrong step", "", *markdown_table(heads, rows), "", f"{what}; its intervals are bootstrapped.", ""]
 
 
 def _curve_cells(curves: Iterable[CurvePoint]) -> Iterator[list[str]]:
@@ -206,9 +228,19 @@ def _strategy_lines(rows: Iterable[Row]) -> list[StrategyLine]:
             samples=_mean(row["samples"] for row in rows),
             tokens=_mean(decoded(row["usage"]) for row in rows),
             flops=_mean(row["usage"].get("flops", 0.0) for row in rows),
+            first_errors=_first_errors(rows),
         )
         for strategy, rows in by_strategy.items()
     ]
+
+
+def _first_errors(rows: Sequence[Row]) -> tuple[FirstErrors, Interval] | None:
+    """ProcessBench's figures; None of other tasks, and where errors hide of which kind a solution is."""
+    rules = {row.get("rule") for row in rows}
+    if rules != {HAS_ERROR, NO_ERROR}:
+        return None
+    hits, clean = [is_right(row) for row in rows], [row["rule"] == NO_ERROR for row in rows]
+    return f1_of_hits(hits, clean), f1_interval(hits, clean)
 
 
 def _curves(pool: Pool, depth: int) -> list[CurvePoint]:

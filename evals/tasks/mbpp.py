@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from decoding.errors import DataError
-from evals.data import Known, Row, Rows, text_field
+from evals.data import Known, Row, Rows, differences, text_field
 from evals.tasks.base import Problem, Task
-from evals.tasks.code import code_problem, code_rows, code_task
+from evals.tasks.code import code_problem, code_rows, code_task, read_gzip
 from evals.tasks.mbpp_plus import NOT_NONE, plus_test
 from verifiers.code.verifier import CodeReference
 from verifiers.sandbox.types import CodeTests
@@ -60,15 +60,8 @@ def mbpp_plus_rows(data_dir: Path | None) -> Rows:
         raise DataError(
             f"mbpp+ is read from {PLUS_FILE} (release v0.2.0 of evalplus/mbppplus_release): give --data-dir"
         )
-    return code_rows(
-        hub="",
-        config="",
-        split="",
-        file=PLUS_FILE,
-        data_dir=data_dir,
-        known=KNOWN_PLUS,
-        fields=PLUS_FIELDS,
-    )
+    rows = read_gzip(data_dir / PLUS_FILE)
+    return Rows(rows, PLUS_FILE + differences(KNOWN_PLUS, rows, PLUS_FIELDS))
 
 
 def _problem(row: Row, where: str) -> Problem:

@@ -1,9 +1,10 @@
 """Tasks by name."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from decoding.errors import ConfigError, DataError
 from evals.data import checksum, require_unique, select
@@ -16,6 +17,7 @@ from evals.tasks.jsonl import load_jsonl
 from evals.tasks.math500 import load_math500
 from evals.tasks.mbpp import load_mbpp
 from evals.tasks.procbench import load_procbench
+from evals.tasks.processbench import load_processbench
 from evals.tasks.reference_task import load_reference
 
 TASKS = {
@@ -27,12 +29,13 @@ TASKS = {
     "mbpp": "mbpp: 974 small functions (mbpp.jsonl)",
     "mbpp+": "mbpp+: 378 of them with many more tests (MbppPlus.jsonl.gz)",
     "procbench": "procbench[:<kind>][,steps=2-25]: explicit procedures, every state is part of the answer",
+    "processbench": "processbench[:<part>]: which step of a solution is the first wrong one? gsm8k, math and others",
     "horizon": "horizon:<turns>[,keys=2][,entries=100]: a running sum over a dictionary",
     "gym": "gym:<data set>: any data set of reasoning-gym, made on the spot",
     "jsonl": "jsonl:<file>[,answers=number|text|math]: your own rows with question and answer",
 }
 _TAKES_ARGUMENT = {"reference", "gym", "jsonl", "horizon"}
-_MAY_TAKE_ARGUMENT = {"procbench"}
+_MAY_TAKE_ARGUMENT = {"procbench", "processbench"}
 _DATA_SETS = {
     "gsm8k",
     "math500",
@@ -40,6 +43,7 @@ _DATA_SETS = {
     "humaneval+",
     "mbpp",
     "mbpp+",
+    "processbench",
     "jsonl",
 }  # the others are made on the spot
 
@@ -84,6 +88,17 @@ def load_task(
     return task
 
 
+def task_of_run(config: Mapping[str, Any], data_dir: Path | None = None) -> Task:
+    """The task of a results folder, from the settings in its run.json.
+
+    Raises ``ConfigError`` if its problems are no longer those of the run, and what `load_task` raises.
+    """
+    task = load_task(config["task"], data_dir=data_dir, limit=config["problems"])
+    if task.checksum != config["data"]:
+        raise ConfigError(f"the problems of {config['task']} are not those of the run: give the same data (--data-dir)")
+    return task
+
+
 def _load(kind: str, spec: str, *, data_dir: Path | None, limit: int | None, seed: int) -> Task:
     match kind:
         case "reference":
@@ -94,6 +109,8 @@ def _load(kind: str, spec: str, *, data_dir: Path | None, limit: int | None, see
             return load_mbpp(spec, data_dir=data_dir)
         case "procbench":
             return load_procbench(spec, limit=limit, seed=seed)
+        case "processbench":
+            return load_processbench(spec, data_dir=data_dir)
         case "horizon":
             return load_horizon(spec, limit=limit, seed=seed)
         case "gym":
