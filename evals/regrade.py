@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from decoding.engine import Capability, EngineInfo
-from decoding.errors import ConfigError, DataError, StoreError
+from decoding.errors import DataError, StoreError
 from decoding.types import Completion, Delta, GenerationRequest, SamplingParams
 from evals.grade import CPU_SECONDS
 from evals.oracle import OracleCheck
@@ -21,7 +21,7 @@ from evals.plan import environment
 from evals.runner import Evaluation, evaluate
 from evals.store import Row, Store, read_config, read_rows
 from evals.tasks.base import Task
-from evals.tasks.registry import load_task
+from evals.tasks.registry import task_of_run
 from reasoning.budget import Budget
 from reasoning.run import RunSettings
 from reasoning.strategies import parse_strategy
@@ -61,7 +61,7 @@ def regrade(
         ConfigError, DataError: The task can't be loaded, or its problems are not those of the run.
     """
     config = read_config(folder)["config"]
-    task = _task(config, data_dir)
+    task = task_of_run(config, data_dir)
     check = OracleCheck(task) if config["oracle"] else task.check
     if grader is not None:
         task = replace(task, answers=grader_by_name(grader).answers, verifier=grader_by_name(grader).verifier)
@@ -165,13 +165,6 @@ class _Texts:
 
     def encode(self, text: str) -> tuple[int, ...]:  # prompts of a strategy's own: nothing is known of them
         raise DataError(NOT_STORED)
-
-
-def _task(config: Row, data_dir: Path | None) -> Task:
-    task = load_task(config["task"], data_dir=data_dir, limit=config["problems"])
-    if task.checksum != config["data"]:
-        raise ConfigError(f"the problems of {config['task']} are not those of the run: give the same data (--data-dir)")
-    return task
 
 
 def _parameters(rows: _Rows) -> int:
