@@ -22,6 +22,7 @@ from evals.reports.flaws_report import FlawsReport
 from evals.reports.markup import p_value, percent, with_bounds
 from evals.reports.report import Report, describe
 from reasoning.strategies import STRATEGIES
+from verifiers.judges.catalogue import JUDGES
 
 out = Console()
 
@@ -109,11 +110,12 @@ def print_estimate(estimate: Estimate, target: Path) -> None:
 
 
 def print_models() -> None:
-    """The embedded models, and which strategy runs on which engine."""
+    """The embedded models, the judges, and which strategy runs on which engine."""
     models = Table(Column("model", no_wrap=True), "what it is", "licence", "size", box=box.SIMPLE_HEAD)
     for name, embedded in EMBEDDED.items():
         models.add_row(name, embedded.description, embedded.licence, embedded.size)
     out.print(models)
+    _print_judges()
     usable = {"scripted", *available_engines()}  # the scripted engine needs no package
     heads = [name if name in usable else f"({name})" for name in CAPABILITIES]
     grid = Table(
@@ -130,6 +132,17 @@ def print_models() -> None:
     out.print(grid)
     if usable < set(CAPABILITIES):
         out.print("engines in brackets are not installed", markup=False)
+
+
+def _print_judges() -> None:
+    heads = ("judge", "role", "format", "weights", "")
+    columns = (Column(head, no_wrap=True) for head in heads)
+    judges = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for entry in JUDGES.values():
+        weights = "embedded" if entry.embedded else "hub" if entry.model else "any"
+        judges.add_row(entry.name, entry.role, entry.format, weights, "verified" if entry.verified else "unverified")
+    out.print(judges)
+    out.print("unverified: the format could not be checked on the judge's real tokenizer", markup=False)
 
 
 def _table(title: str, *columns: str) -> Table:

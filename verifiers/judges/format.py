@@ -13,6 +13,7 @@ class Rendered(NamedTuple):
 
     token_ids: tuple[int, ...]  # ends at the last position: a causal model's scores don't depend on what would follow
     positions: tuple[int, ...]  # [S], where each step's score is read
+    answer: int = 0  # where the first step begins; read-outs of text (`Head.TEXT`) sum from here
 
 
 class Split(Protocol):

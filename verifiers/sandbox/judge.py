@@ -72,19 +72,21 @@ def examine(
     expression: str,
     *,
     trace: bool = False,
+    packages: tuple[str, ...] = (),
     limits: Limits = _LIMITS,
     policy: Policy = _POLICY,
 ) -> Examination:
     """What an expression, such as a call, gives in a stranger's program; with `trace`, line by line. Blocks.
 
-    An expression that runs past its CPU time has told its steps until then.
+    An expression that runs past its CPU time has told its steps until then. Programs have the standard library and, of
+    numpy and sympy, those of `packages` that are installed here.
 
     Raises:
         SandboxError: As `judge`.
     """
     tier = reached(policy)
     held = boxes(tier, os.getpid())
-    with held.lock, _ended(held.for_program()) as box:
+    with held.lock, _ended(held.for_tests(*packages) if packages else held.for_program()) as box:
         deadline = time.monotonic() + limits.wall_seconds
         job = {"kind": "examine", "program": program, "expression": expression, "trace": trace, **_SHOWN}
         job["limits"] = asdict(limits) | {"cpu_seconds": limits.cpu_seconds + 1}  # time to tell of it

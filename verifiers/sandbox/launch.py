@@ -126,7 +126,7 @@ def _inside(bwrap: str, numpy: str | None) -> tuple[str, ...]:
     binds += [(python[0], python[0]), (str(_HERE), f"{_CODE}/verifiers/sandbox")]
     binds.append((str(_HERE.parent / "__init__.py"), f"{_CODE}/verifiers/__init__.py"))
     if numpy is not None:
-        binds += [(path, f"{_PACKAGES}/{Path(path).name}") for path in (f"{numpy}/numpy", f"{numpy}/numpy.libs")]
+        binds += [(f"{numpy}/{name}", f"{_PACKAGES}/{name}") for name in ("numpy", "numpy.libs", "sympy", "mpmath")]
     return (
         *(bwrap, "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
         *("--as-pid-1", "--hostname", "sandbox"),
