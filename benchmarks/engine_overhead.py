@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from benchmarks.machine import write
 from decoding.engine import Engine
 from decoding.engines.open import open_engine
-from decoding.engines.vllm import engine_arguments, vllm_sampling
+from decoding.engines.vllm import vllm_sampling
+from decoding.engines.vllm_start import engine_arguments
 from decoding.models import resolve
 from decoding.types import Completion, GenerationRequest
 from evals.plan import Plan, Request, make_plan

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 from benchmarks.machine import write
 from decoding.engine import Engine
 from decoding.engines.open import open_engine
-from decoding.engines.vllm import engine_arguments
 from decoding.engines.vllm_orphans import OWNER
+from decoding.engines.vllm_start import engine_arguments
 from decoding.errors import EngineError
 from decoding.host import OpenEngine
 from decoding.models import ModelSource, load_tokenizer, resolve

@@ -6,12 +6,12 @@ Cancelling the task that awaits `generate` aborts the request inside the engine 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from decoding.errors import ContextError
+from decoding.errors import CapabilityError, ConfigError, ContextError
 from decoding.types import Completion, Delta, GenerationRequest
 
 
@@ -112,6 +112,38 @@ def check_context(request: GenerationRequest, context_length: int) -> int:
             "shorten the prompt or take a model with a longer context"
         )
     return min(request.sampling.max_tokens, room)
+
+
+def check_chosen(request: GenerationRequest, info: EngineInfo, vocabulary: int | None) -> None:
+    """Refuse ids whose log-probabilities can't be had: from this engine, or at all.
+
+    Ids end before `vocabulary`; None is unknown.
+    """
+    wanted = request.sampling.logprob_token_ids
+    if wanted and Capability.CHOSEN_LOGPROBS not in info.capabilities:
+        raise CapabilityError(
+            f"this {info.engine} engine gives no log-probabilities of chosen ids (logprob_token_ids): leave them out, "
+            "or take an engine with the capability chosen_logprobs"
+        )
+    strange = [token for token in wanted if token < 0 or (vocabulary is not None and token >= vocabulary)]
+    if strange:
+        end = "start at 0" if vocabulary is None else f"are 0 to {vocabulary - 1}"
+        raise ConfigError(f"logprob_token_ids holds {strange[0]}, and the model's ids {end}")
+
+
+class RequestNames:
+    """The names of requests: those that have none are numbered, and no two in flight share one."""
+
+    def __init__(self) -> None:
+        self._numbered = 0
+
+    def name(self, request: GenerationRequest, in_flight: Container[str]) -> GenerationRequest:
+        """The request with an id; raises ``ConfigError`` if its own is in flight."""
+        self._numbered += 1
+        named = replace(request, id=request.id or f"#{self._numbered}")
+        if named.id in in_flight:
+            raise ConfigError(f"a request with the id {named.id!r} is in flight: ids must be unique")
+        return named
 
 
 async def finish_or_abort(

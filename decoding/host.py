@@ -8,50 +8,61 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from decoding.engine import Engine
 
 T = TypeVar("T")
 
 
-class OpenEngine:
-    """An open engine on its own thread; a context manager, since opening one takes a while and closing frees a GPU."""
+class Closing(Protocol):
+    """Anything that has to be closed on the loop that it was opened on."""
 
-    def __init__(self, opening: Callable[[], Awaitable[Engine]]) -> None:
-        """Open an engine: `opening` runs on the new loop. Its errors are raised here."""
+    async def aclose(self) -> None:
+        """Free everything."""
+        ...
+
+
+C = TypeVar("C", bound=Closing)
+
+
+class Hosted(Generic[C]):
+    """Something open on its own thread; a context manager, since opening it takes a while and closing frees a GPU."""
+
+    def __init__(self, opening: Callable[[], Awaitable[C]]) -> None:
+        """Open it: `opening` runs on the new loop. Its errors are raised here."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="bethink-engine", daemon=True)
         self._thread.start()
         self._closed = False
 
-        async def opened() -> Engine:
+        async def opened() -> C:
             return await opening()
 
         try:
-            self.engine: Engine = self._wait(opened())
+            self.held: C = self._wait(opened())
         except BaseException:
             self._stop_loop()
             raise
 
-    def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine on the engine's loop and wait for it. Ctrl-C cancels it and waits until it has let go."""
-        return self._wait(work(self.engine))
+    def run(self, work: Callable[[C], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on its loop and wait for it. Ctrl-C cancels it and waits until it has let go."""
+        return self._wait(work(self.held))
 
-    async def arun(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+    async def arun(self, work: Callable[[C], Coroutine[Any, Any, T]]) -> T:
         """The same, from a coroutine on any other loop."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(self.engine), self._loop))
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(self.held), self._loop))
 
     def close(self) -> None:
-        """End what is in flight and free the engine. Closing twice does nothing."""
+        """End what is in flight and free it. Closing twice does nothing."""
         if not self._closed:
             self._closed = True
             try:
-                self._wait(self.engine.aclose())
+                self._wait(self.held.aclose())
             finally:
                 self._stop_loop()
 
-    def __enter__(self) -> "OpenEngine":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -84,6 +95,15 @@ class OpenEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+class OpenEngine(Hosted[Engine]):
+    """An open engine."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine itself, for its info and tokenizer; its coroutines belong to its own loop (`run`, `arun`)."""
+        return self.held
 
 
 async def _cancel_rest() -> None:

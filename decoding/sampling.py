@@ -21,6 +21,7 @@ class Draw(NamedTuple):
     token_id: int
     logprob: float  # nats, the model's law at temperature 1
     sampling_logprob: float  # nats, the law that it was drawn from
+    chosen_logprobs: tuple[float, ...]  # [K] nats, of `SamplingParams.logprob_token_ids`, the model's law
 
 
 def log_softmax(logits: npt.NDArray[np.floating]) -> Floats:
@@ -56,7 +57,8 @@ def draw(logits: npt.NDArray[np.floating], sampling: SamplingParams, position: i
     law = sampling_law(logprobs, sampling)
     uniform = counter_uniforms(np.array([sampling.seed], np.uint64), np.array([position], np.uint64))[0]
     token = invert_cdf(law, float(uniform))
-    return Draw(token, float(logprobs[token]), float(np.log(law[token])))
+    chosen = tuple(float(logprobs[i]) for i in sampling.logprob_token_ids)
+    return Draw(token, float(logprobs[token]), float(np.log(law[token])), chosen)
 
 
 def _nucleus(law: Floats, top_p: float) -> npt.NDArray[np.bool_]:

@@ -163,6 +163,58 @@ def test_draws_follow_the_law_and_their_positions_are_independent(opened, subjec
     assert statistic < chi2.ppf(0.999, len(pooled) - 1)
 
 
+def test_chosen_logprobs_are_of_the_ids_that_were_asked_for_and_change_no_token(opened, subject):
+    """In any order, one of them twice, whatever was drawn and from whichever law; together with requests that ask for
+    other ids, or for none."""
+    wanted = [(5, 2, 7), (), (0, 6), tuple(range(subject.size)), (3, 1, 3)]
+    for law in ({}, {"temperature": 0.7, "top_k": 2}, {"temperature": 0.0, "logprobs": False}):
+        plain = many(subject, **law)
+        asking = [
+            replace(one, sampling=replace(one.sampling, logprob_token_ids=wanted[i % len(wanted)]))
+            for i, one in enumerate(plain)
+        ]
+        completions = draw(opened, asking)
+        assert differing(completions, draw(opened, plain)) <= subject.mismatches
+        for one, completion in zip(asking, completions, strict=True):
+            ids = one.sampling.logprob_token_ids
+            if not ids:
+                assert completion.chosen_logprobs is None
+                continue
+            laws = subject.logprobs(one.prompt_token_ids, completion.token_ids)
+            np.testing.assert_allclose(completion.chosen_logprobs, laws[:, list(ids)], atol=1e-3)
+            assert (completion.logprobs is None) == ("logprobs" in law)
+            if len(ids) == subject.size and completion.logprobs is not None:
+                drawn = [
+                    row[token] for row, token in zip(completion.chosen_logprobs, completion.token_ids, strict=True)
+                ]
+                assert drawn == list(completion.logprobs)
+
+
+def test_chosen_logprobs_of_a_request_that_was_cancelled_or_streamed(opened, subject):
+    ids = (4, 1)
+    one, full = long_one(opened, subject)
+    one = replace(one, id="asking", sampling=replace(one.sampling, logprob_token_ids=ids))
+
+    async def work(engine):
+        whole = [delta async for delta in engine.stream(one)][-1].completion
+        stream = engine.stream(one)
+        await second_delta(stream)
+        await engine.abort("asking")
+        return whole, [delta async for delta in stream][-1].completion
+
+    laws = subject.logprobs(one.prompt_token_ids, full.token_ids)[:, list(ids)]
+    for completion in opened.run(work):
+        assert completion.token_ids == full.token_ids[: len(completion.token_ids)]
+        assert len(completion.token_ids) >= 2
+        np.testing.assert_allclose(completion.chosen_logprobs, laws[: len(completion.token_ids)], atol=1e-3)
+
+
+def test_ids_that_the_model_does_not_have_are_refused(opened, subject):
+    for strange in (-1, 10**6):
+        with pytest.raises(ConfigError, match=f"logprob_token_ids.*{strange}|{strange}.*logprob_token_ids"):
+            draw_one(opened, subject.prompts[0], logprob_token_ids=(2, strange))
+
+
 def test_without_logprobs_there_are_none(opened, subject):
     completion = draw_one(opened, subject.prompts[0], logprobs=False)
     assert completion.logprobs is None

@@ -81,10 +81,11 @@ class Recording:
 
     def _keep(self, row: Mapping[str, Any]) -> None:
         sampling = row["sampling"]
-        stops = {"stop": tuple(sampling["stop"]), "stop_token_ids": tuple(sampling["stop_token_ids"])}
+        tuples = {name: tuple(value) for name, value in sampling.items() if isinstance(value, list)}
         completion = row["completion"]
+        chosen = completion.get("chosen_logprobs")  # older recordings have none
         known = self._completions.setdefault(row["prompt"], {})
-        known.setdefault(SamplingParams(**{**sampling, **stops}), []).append(
+        known.setdefault(SamplingParams(**{**sampling, **tuples}), []).append(
             Completion(
                 token_ids=tuple(completion["token_ids"]),
                 logprobs=_numbers(completion["logprobs"]),
@@ -92,6 +93,7 @@ class Recording:
                 finish_reason=FinishReason(completion["finish_reason"]),
                 usage=Usage(**completion["usage"]),
                 logprob=completion["logprob"],
+                chosen_logprobs=None if chosen is None else tuple(map(tuple, chosen)),
             )
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from decoding.engine import EngineInfo, Tokenizer, check_context
+from decoding.engine import EngineInfo, RequestNames, Tokenizer, check_context
 from decoding.engines.openai.text import CodePoints
 from decoding.engines.recording import Recording
 from decoding.errors import ConfigError, EngineError
@@ -60,7 +60,7 @@ class ReplayEngine:
         )
         self._flights: dict[str, _Flight] = {}
         self._played: Counter[GenerationRequest] = Counter()  # how often each was asked for, ids left out
-        self._numbered = 0
+        self._names = RequestNames()
 
     @property
     def info(self) -> EngineInfo:
@@ -108,10 +108,7 @@ class ReplayEngine:
     def _admit(self, request: GenerationRequest) -> tuple[str, _Flight]:
         if self._info.context_length or not request.prompt_token_ids:
             check_context(request, self._info.context_length)
-        self._numbered += 1
-        request_id = request.id or f"#{self._numbered}"
-        if request_id in self._flights:
-            raise ConfigError(f"a request with the id {request_id!r} is in flight: ids must be unique")
+        request_id = self._names.name(request, self._flights).id
         outcomes = self._recording.find(request)
         if not outcomes:
             raise EngineError(f"this request was not recorded: {self._recording.nearest(request)}. Record it first")
@@ -149,6 +146,7 @@ def _so_far(flight: _Flight) -> Completion:
         token_ids=recorded.token_ids[:written],
         logprobs=recorded.logprobs and recorded.logprobs[:written],
         sampling_logprobs=recorded.sampling_logprobs and recorded.sampling_logprobs[:written],
+        chosen_logprobs=recorded.chosen_logprobs and recorded.chosen_logprobs[:written],
         finish_reason=FinishReason.CANCELLED,
         usage=replace(
             usage,

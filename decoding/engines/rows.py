@@ -3,11 +3,10 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from decoding.engine import EngineInfo, Tokenizer, check_context, finish_or_abort
-from decoding.errors import ConfigError
+from decoding.engine import EngineInfo, RequestNames, Tokenizer, check_chosen, check_context, finish_or_abort
 from decoding.sampling import draw
 from decoding.stopping import StopStrings
 from decoding.types import Completion, Delta, FinishReason, GenerationRequest, Usage
@@ -30,6 +29,7 @@ class Row:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     sampling_logprobs: list[float] = field(default_factory=list)
+    chosen_logprobs: list[tuple[float, ...]] = field(default_factory=list)
     stops: StopStrings | None = None
 
     def __post_init__(self) -> None:
@@ -42,6 +42,7 @@ class Row:
         self.token_ids.append(drawn.token_id)
         self.logprobs.append(drawn.logprob)
         self.sampling_logprobs.append(drawn.sampling_logprob)
+        self.chosen_logprobs.append(drawn.chosen_logprobs)
         stopped = self.stops is not None and self.stops.feed(drawn.token_id)
         if drawn.token_id in self.tokenizer.eos_token_ids:
             self.finish_reason = FinishReason.EOS
@@ -59,6 +60,7 @@ class Row:
             token_ids=tuple(self.token_ids),
             logprobs=tuple(self.logprobs) if wanted else None,
             sampling_logprobs=tuple(self.sampling_logprobs) if wanted else None,
+            chosen_logprobs=tuple(self.chosen_logprobs) if self.request.sampling.logprob_token_ids else None,
             finish_reason=self.finish_reason,
             usage=Usage(
                 requests=1,
@@ -74,10 +76,11 @@ class RowEngine(ABC):
 
     _info: EngineInfo
     _tokenizer: Tokenizer
+    _vocabulary: int  # ids of the model
 
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}  # by request id: all that are in flight
-        self._numbered = 0
+        self._names = RequestNames()
 
     @property
     def info(self) -> EngineInfo:
@@ -118,10 +121,8 @@ class RowEngine(ABC):
 
     def _submit(self, request: GenerationRequest, on_token: Callable[[int], None] | None = None) -> Row:
         room = check_context(request, self._info.context_length)
-        self._numbered += 1
-        request = replace(request, id=request.id or f"#{self._numbered}")
-        if request.id in self._rows:
-            raise ConfigError(f"a request with the id {request.id!r} is in flight: ids must be unique")
+        check_chosen(request, self._info, self._vocabulary)
+        request = self._names.name(request, self._rows)
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         row = self._rows[request.id] = Row(request, room, self._tokenizer, future, on_token)
         self._enqueue(row)

@@ -93,7 +93,7 @@ class ScriptedEngine(RowEngine):
         self, model: TabularModel, *, slots: int = 64, context_length: int = 4096, parameters: int = 0
     ) -> None:
         super().__init__()
-        self._model = model
+        self._model, self._vocabulary = model, len(model.vocabulary)
         self._tokenizer = VocabularyTokenizer(model.vocabulary, model.eos_token_ids)
         self._info = EngineInfo(
             engine="scripted",

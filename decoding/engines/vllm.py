@@ -1,24 +1,25 @@
 """vLLM's `AsyncLLM` behind the engine protocol: the main engine, on a GPU or on the CPU build.
 
-Requests go in as token ids and come back whole (`FINAL_ONLY`) unless streamed. Whatever else vLLM can do (tensor,
-pipeline and data parallelism, quantisation, its own speculative decoding) is passed through by name.
+Requests go in as token ids and come back whole (`FINAL_ONLY`) unless streamed.
 """
 
-import os
-import sys
-import tempfile
-import types
-import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from decoding.engine import Capability, EngineInfo, Tokenizer, check_context, finish_or_abort
+from decoding.engine import (
+    Capability,
+    EngineInfo,
+    RequestNames,
+    Tokenizer,
+    check_chosen,
+    check_context,
+    finish_or_abort,
+)
 from decoding.engines.capabilities import CAPABILITIES
-from decoding.engines.vllm_orphans import OWNER
-from decoding.errors import ConfigError, EngineError, ModelError
+from decoding.engines.vllm_start import start_vllm, stop_vllm, version_of_vllm
+from decoding.errors import ConfigError, EngineError
 from decoding.models import ModelSource, load_tokenizer, model_shape
 from decoding.types import Completion, Delta, FinishReason, GenerationRequest, SamplingParams, Usage
 
@@ -27,20 +28,7 @@ if TYPE_CHECKING:
     from vllm import SamplingParams as VllmSampling
     from vllm.v1.engine.async_llm import AsyncLLM
 
-CPU_DEFAULTS: dict[str, Any] = {
-    "dtype": "float32",  # 2.5 times faster than bfloat16 on CPUs without bf16 instructions
-    "enforce_eager": True,  # starts in a third of the time; compiled decodes about a fifth faster
-    "enable_chunked_prefill": False,  # a seeded request caught in a chunked prefill crashes the CPU build
-    "block_size": 32,  # the least; prompts shorter than a block never hit the prefix cache
-    "max_num_seqs": 256,
-}
-QUIET = {
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # its processes' standard error goes to a file, see `started_quietly`
-    "VLLM_NO_USAGE_STATS": "1",
-    "TORCH_CPP_LOG_LEVEL": "ERROR",
-}
-CPU_KV_GIB = "2"
+MOST_CHOSEN = 128  # its own limit, on GPUs
 
 
 async def open_vllm(source: ModelSource, **options: Any) -> "VllmEngine":
@@ -48,55 +36,13 @@ async def open_vllm(source: ModelSource, **options: Any) -> "VllmEngine":
 
     Raises ``ConfigError`` for an unknown option, ``ModelError`` if vLLM can't load the model.
     """
-    log = Path(tempfile.gettempdir()) / f"bethink-vllm-{os.getpid()}.log"
-    with started_quietly(log):
-        arguments = engine_arguments(source, options)
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
-
-        try:
-            llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-        except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            raise ModelError(f"vLLM could not start {source.name}: {what}\nIts log is {log}") from error
-    return VllmEngine(llm, source, log)
-
-
-def engine_arguments(source: ModelSource, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What vLLM is started with: our defaults for this kind of machine, and over them the user's options."""
-    _prepare_environment()
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.platforms import current_platform
-
-    unknown = set(options) - set(AsyncEngineArgs.__dataclass_fields__)
-    if unknown:
-        raise ConfigError(f"vLLM {version_of_vllm()} has no engine option {sorted(unknown)}: see AsyncEngineArgs")
-    arguments: dict[str, Any] = {
-        "model": source.path,
-        "trust_remote_code": source.trust_remote_code,
-        "enable_prefix_caching": True,
-        "disable_log_stats": True,
-        "use_tqdm_on_load": False,
-        **(CPU_DEFAULTS if current_platform.is_cpu() else {}),
-        **options,
-    }
-    if current_platform.is_cpu():  # without chunked prefill a whole prompt has to fit into a batch
-        length = arguments.get("max_model_len") or model_shape(source).context_length
-        arguments.setdefault("max_num_batched_tokens", max(2048, length))
-    return arguments
-
-
-def version_of_vllm() -> str:
-    """The installed vLLM's version, whichever build it is."""
-    import vllm
-
-    return str(vllm.__version__)
+    return VllmEngine(*start_vllm(source, options), source)
 
 
 class VllmEngine:
     """An `Engine` over `AsyncLLM`. It belongs to the event loop that it was opened on."""
 
-    def __init__(self, llm: "AsyncLLM", source: ModelSource, log: Path) -> None:
+    def __init__(self, llm: "AsyncLLM", log: Path, source: ModelSource) -> None:
         from vllm import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
@@ -104,13 +50,9 @@ class VllmEngine:
         self._tokenizer = load_tokenizer(source)
         self._prompt, self._kind = TokensPrompt, RequestOutputKind
         self._in_flight: set[str] = set()
-        self._numbered = 0
+        self._names = RequestNames()
         config = llm.vllm_config
-        capabilities = CAPABILITIES["vllm"]
-        if config.model_config.logprobs_mode == "processed_logprobs":
-            capabilities = capabilities - {Capability.LOGPROBS} | {Capability.SAMPLING_LOGPROBS}
-        if not config.cache_config.enable_prefix_caching:
-            capabilities -= {Capability.PREFIX_CACHE}
+        self._vocabulary = config.model_config.get_vocab_size()
         self._info = EngineInfo(
             engine="vllm",
             version=version_of_vllm(),
@@ -119,7 +61,7 @@ class VllmEngine:
             parameters=model_shape(source).parameters,
             context_length=config.model_config.max_model_len,
             slots=config.scheduler_config.max_num_seqs,
-            capabilities=capabilities,
+            capabilities=_capabilities(config),
         )
 
     @property
@@ -141,14 +83,14 @@ class VllmEngine:
         """Draw one completion, a delta for whatever the engine hands out at once."""
         request = self._admit(request)
         written: list[int] = []
-        logprobs: list[float] = []
+        rows: list[tuple[float, ...]] = []
         async for output in self._outputs(request, self._kind.DELTA):
             piece = output.outputs[0]
             written += piece.token_ids
-            logprobs += _logprobs(output) or ()
+            rows += _rows(output, request.sampling)
             yield Delta(
                 token_ids=tuple(piece.token_ids),
-                completion=self._completion(request, output, written, logprobs) if output.finished else None,
+                completion=self._completion(request, output, written, rows) if output.finished else None,
             )
 
     async def abort(self, request_id: str) -> None:
@@ -160,27 +102,24 @@ class VllmEngine:
         """End all requests as cancelled and stop vLLM's processes."""
         for request_id in list(self._in_flight):
             await self.abort(request_id)
-        self._llm.shutdown()
-        # Its destructor shuts down again, which fails once the interpreter has begun to end.
-        self._llm.shutdown = lambda timeout=None: None
-        self._log.unlink(missing_ok=True)
+        stop_vllm(self._llm, self._log)
 
     def _admit(self, request: GenerationRequest) -> GenerationRequest:
         """The request with an id and with no more tokens than the context has room for."""
         room = check_context(request, self._info.context_length)
-        self._numbered += 1
-        request = replace(
-            request, id=request.id or f"#{self._numbered}", sampling=replace(request.sampling, max_tokens=room)
-        )
-        if request.id in self._in_flight:
-            raise ConfigError(f"a request with the id {request.id!r} is in flight: ids must be unique")
+        check_chosen(request, self._info, self._vocabulary)
+        chosen = len(request.sampling.logprob_token_ids)
+        if chosen > MOST_CHOSEN:
+            raise ConfigError(f"logprob_token_ids has {chosen} ids, and vLLM takes {MOST_CHOSEN} at most")
+        request = self._names.name(request, self._in_flight)
         self._in_flight.add(request.id)
-        return request
+        return replace(request, sampling=replace(request.sampling, max_tokens=room))
 
     async def _finish(self, request: GenerationRequest) -> Completion:
         async for output in self._outputs(request, self._kind.FINAL_ONLY):
             if output.finished:
-                return self._completion(request, output, list(output.outputs[0].token_ids), _logprobs(output))
+                ids = list(output.outputs[0].token_ids)
+                return self._completion(request, output, ids, _rows(output, request.sampling))
         raise EngineError(f"vLLM ended the request {request.id!r} without an answer")
 
     async def _outputs(self, request: GenerationRequest, kind: Any) -> "AsyncIterator[RequestOutput]":
@@ -196,18 +135,20 @@ class VllmEngine:
             self._in_flight.discard(request.id)
 
     def _completion(
-        self, request: GenerationRequest, output: "RequestOutput", ids: list[int], logprobs: list[float] | None
+        self, request: GenerationRequest, output: "RequestOutput", ids: list[int], rows: list[tuple[float, ...]]
     ) -> Completion:
+        """What came, with rows of log-probabilities: the drawn token's, then those of the chosen ids."""
         reason = self._finish_reason(output, ids)
         cancelled = reason is FinishReason.CANCELLED
         cached = output.num_cached_tokens or 0
-        wanted = request.sampling.logprobs and logprobs is not None and len(logprobs) == len(ids)
+        whole = len(rows) == len(ids)
         model_law = Capability.LOGPROBS in self._info.capabilities
-        numbers = tuple(logprobs) if wanted and logprobs is not None else None
+        numbers = tuple(row[0] for row in rows) if whole and request.sampling.logprobs else None
         return Completion(
             token_ids=tuple(ids),
             logprobs=numbers if model_law else None,
             sampling_logprobs=None if model_law else numbers,
+            chosen_logprobs=tuple(row[1:] for row in rows) if whole and request.sampling.logprob_token_ids else None,
             finish_reason=reason,
             usage=Usage(
                 requests=1,
@@ -235,6 +176,7 @@ def vllm_sampling(sampling: SamplingParams, kind: Any) -> "VllmSampling":
     """The same parameters in vLLM's type."""
     from vllm import SamplingParams as VllmSampling
 
+    chosen = list(sampling.logprob_token_ids)
     return VllmSampling(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -244,48 +186,36 @@ def vllm_sampling(sampling: SamplingParams, kind: Any) -> "VllmSampling":
         max_tokens=sampling.max_tokens,
         stop_token_ids=list(sampling.stop_token_ids),
         stop=list(sampling.stop) or None,
-        logprobs=0 if sampling.logprobs else None,  # 0: of the drawn token alone
-        flat_logprobs=sampling.logprobs,
+        # 0: of the drawn token alone. Chosen ids come with it, and vLLM then wants no number beside them.
+        logprobs=0 if sampling.logprobs and not chosen else None,
+        flat_logprobs=bool(sampling.logprobs or chosen),
         detokenize=bool(sampling.stop),  # stop strings are found in text; otherwise nobody reads it
         output_kind=kind,
         skip_clone=True,
+        **({"logprob_token_ids": chosen} if chosen else {}),
     )
 
 
-def _logprobs(output: "RequestOutput") -> list[float] | None:
-    """Log-probability of each drawn token, or None where none were asked for."""
+def _rows(output: "RequestOutput", sampling: SamplingParams) -> list[tuple[float, ...]]:
+    """Log-probability of each drawn token and of the chosen ids, [T][1 + K]; nothing where none were asked for."""
     flat = output.outputs[0].logprobs
     if flat is None:
-        return None
-    # Without candidates beside it each position holds the drawn token alone, or twice where it is the likeliest too.
-    return [float(flat.logprobs[start]) for start in flat.start_indices]
+        return []
+    # A position begins with the drawn token and the chosen ids. What follows is padding to the longest of the batch's
+    # rows, under the id 0: read by place, since by id it would hide that id's own entry.
+    width = 1 + len(sampling.logprob_token_ids)
+    return [tuple(map(float, flat.logprobs[start : start + width])) for start in flat.start_indices]
 
 
-def _prepare_environment() -> None:
-    """Settings that vLLM reads from the environment, where the user has none of their own."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_KV_GIB)
-    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # no fork of a process that has threads
-    os.environ[OWNER] = str(os.getpid())
+def _capabilities(config: Any) -> frozenset[Capability]:
+    """What an engine has that was opened like this."""
+    from vllm import SamplingParams as VllmSampling
 
-
-@contextmanager
-def started_quietly(log: Path) -> Iterator[None]:
-    """Start processes that write to `log` instead of the terminal and that don't run the caller's script again.
-
-    vLLM's processes inherit standard error and have much to say that a user can't change. And a spawned process
-    imports its parent's main module: a script without an ``if __name__ == "__main__"`` would start another engine in
-    there, and so on.
-    """
-    main, terminal = sys.modules["__main__"], os.dup(2)
-    with log.open("ab") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        sys.modules["__main__"] = types.ModuleType("__main__")
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            sys.modules["__main__"] = main
+    capabilities = CAPABILITIES["vllm"]
+    if config.model_config.logprobs_mode == "processed_logprobs":
+        capabilities = capabilities - {Capability.LOGPROBS} | {Capability.SAMPLING_LOGPROBS}
+    if Capability.LOGPROBS not in capabilities or not hasattr(VllmSampling, "logprob_token_ids"):
+        capabilities -= {Capability.CHOSEN_LOGPROBS}
+    if not config.cache_config.enable_prefix_caching:
+        capabilities -= {Capability.PREFIX_CACHE}
+    return capabilities

@@ -41,8 +41,8 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate the rows, shaped like the first keys and values, [B, H, T, D]."""
-        self.keys = _zeros((self.slots, key_states.shape[1], self.context, key_states.shape[3]), key_states)
-        self.values = _zeros((self.slots, value_states.shape[1], self.context, value_states.shape[3]), value_states)
+        self.keys = zeros((self.slots, key_states.shape[1], self.context, key_states.shape[3]), key_states)
+        self.values = zeros((self.slots, value_states.shape[1], self.context, value_states.shape[3]), value_states)
         self.is_initialized = True
 
     def update(
@@ -176,8 +176,8 @@ class SlotModel:
                 raise ConfigError(f"{name} answers differently over a cache with slots ({apart:.3g}): {advice}")
 
 
-def usable_context(config: Any, max_context: int | None) -> int:
-    """Tokens in a row: what the model allows, and `max_context`, or else `DEFAULT_CONTEXT`, at most.
+def usable_context(config: Any, max_context: int | None, default: int = DEFAULT_CONTEXT) -> int:
+    """Tokens in a row: what the model allows, and `max_context`, or else `default`, at most.
 
     Within its window a sliding layer is a full one, so rows end where the window does. Some rotary embeddings change
     all frequencies once one row of a batch is long, which would let requests touch each other; rows end before that.
@@ -199,13 +199,13 @@ def usable_context(config: Any, max_context: int | None) -> int:
         limits.append(rope.get("original_max_position_embeddings"))
     limit = min((limit for limit in limits if limit is not None), default=None)
     if max_context is None:
-        return min(limit or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+        return min(limit or default, default)
     if max_context < 8 or max_context > (limit or max_context):
         raise ConfigError(f"max_context must be from 8 to {limit} for this model, got {max_context}")
     return max_context
 
 
-def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+def zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
     """Zeros with the type and place of `like`: what lies past a row's end has weight 0, and 0 x NaN is NaN."""
     if like.device.type != "cpu":
         return torch.zeros(shape, dtype=like.dtype, device=like.device)

@@ -12,6 +12,8 @@ from decoding.engines.openai.text import CodePoints, read_prompt
 from decoding.errors import ConfigError
 from decoding.types import FinishReason, GenerationRequest, SamplingParams
 
+_AS_ID = "token_id:"  # how vLLM writes a token where ids are asked for
+_LEAST = -9999.0  # nats; what vLLM writes for less, minus infinity included
 TEXT_SEED = 0x7FFFFFFF  # servers that speak text differ in how large a seed they take; all take 31 bits
 
 
@@ -30,6 +32,7 @@ class Piece(NamedTuple):
     finish_reason: str | None = None  # in the server's words
     stop_string: bool | None = None  # whether a stop string ended it; None where the server does not tell
     usage: Mapping[str, Any] = {}  # the server's counts
+    chosen: tuple[Mapping[int, float], ...] = ()  # log-probabilities by id, for each of its tokens, or none
 
 
 class Dialect(Protocol):
@@ -85,7 +88,8 @@ class TokenDialect:
             "seed": sampling.seed if sampling.temperature > 0 else None,
             "stop_token_ids": list(sampling.stop_token_ids),
             "stop": list(sampling.stop),
-            "logprobs": 0 if sampling.logprobs else None,  # 0: of the drawn token alone
+            "logprobs": 0 if sampling.logprobs or sampling.logprob_token_ids else None,  # 0: of the drawn token alone
+            **(chosen_fields(sampling.logprob_token_ids) if sampling.logprob_token_ids else {}),
             "repetition_penalty": 1.0,
             "presence_penalty": 0.0,
             "frequency_penalty": 0.0,
@@ -98,19 +102,7 @@ class TokenDialect:
 
     def read(self, event: Mapping[str, Any]) -> Piece:
         """One event."""
-        usage = event.get("usage") or {}
-        if not event.get("choices"):
-            return Piece(usage=usage)
-        try:
-            choice = event["choices"][0]
-            return Piece(
-                token_ids=tuple(choice.get("token_ids") or ()),
-                logprobs=tuple((choice.get("logprobs") or {}).get("token_logprobs") or ()),
-                finish_reason=choice.get("finish_reason"),
-                usage=usage,
-            )
-        except (LookupError, TypeError, AttributeError) as error:
-            raise Fault(f"the server sent an event without tokens: {str(event)[:200]}") from error
+        return read_tokens(event)
 
     def finish_reason(self, piece: Piece, token_ids: Sequence[int], sampling: SamplingParams) -> FinishReason:
         """What the server's finish reason is called here."""
@@ -182,6 +174,43 @@ class TextDialect:
             stopped = bool(sampling.stop) if piece.stop_string is None else piece.stop_string
             return FinishReason.STOP if stopped else FinishReason.EOS
         return _other_reason(piece)
+
+
+def read_tokens(event: Mapping[str, Any]) -> Piece:
+    """One event of an answer in ids; raises `Fault` if it is not as it should be."""
+    usage = event.get("usage") or {}
+    if not event.get("choices"):
+        return Piece(usage=usage)
+    try:
+        choice = event["choices"][0]
+        logprobs = choice.get("logprobs") or {}
+        drawn = tuple(logprobs.get("token_logprobs") or ())
+        if any(logprob <= _LEAST for logprob in drawn):
+            raise Fault("the server gave a drawn token no probability: its padding hides the id 0 in some batches")
+        return Piece(
+            token_ids=tuple(choice.get("token_ids") or ()),
+            logprobs=drawn,
+            chosen=tuple(map(_by_id, logprobs.get("top_logprobs") or ())),
+            finish_reason=choice.get("finish_reason"),
+            usage=usage,
+        )
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise Fault(f"the server sent an event without tokens: {str(event)[:200]}") from error
+
+
+def chosen_fields(token_ids: Sequence[int]) -> dict[str, Any]:
+    """Fields of a body that ask for the log-probabilities of ids, by id."""
+    return {"logprob_token_ids": list(token_ids), "return_tokens_as_token_ids": True}
+
+
+def _by_id(logprobs: Mapping[str, float] | None) -> dict[int, float]:
+    """Log-probabilities of one position by id; nothing where tokens are written as text.
+
+    vLLM pads the rows of a batch with the id 0, and a padded entry hides that id's own: what it gives for the id 0 is
+    left out if it is nothing.
+    """
+    found = {int(token.removeprefix(_AS_ID)): x for token, x in (logprobs or {}).items() if token.startswith(_AS_ID)}
+    return {token: x if x > _LEAST else float("-inf") for token, x in found.items() if token != 0 or x > _LEAST}
 
 
 def _with_extra(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

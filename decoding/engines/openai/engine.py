@@ -7,20 +7,26 @@ than what the server did. Closing the connection is what aborts a request at the
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import replace
 
-from decoding.engine import Capability, EngineInfo, Tokenizer, check_context, finish_or_abort
+from decoding.engine import (
+    Capability,
+    EngineInfo,
+    RequestNames,
+    Tokenizer,
+    check_chosen,
+    check_context,
+    finish_or_abort,
+)
 from decoding.engines.openai.dialects import Dialect
-from decoding.engines.openai.fleet import Fleet, Server
+from decoding.engines.openai.fleet import Fleet, Server, pause
 from decoding.engines.openai.flight import Flight
 from decoding.engines.openai.http import Client, Fault
 from decoding.engines.openai.limits import Limits
-from decoding.errors import ConfigError, ContextError, EngineError
-from decoding.seeds import SeededRng, derive_seed
+from decoding.errors import ContextError, EngineError
 from decoding.types import Completion, Delta, GenerationRequest
 
 INTERVAL = 16  # tokens an event where nobody watches: each event costs the server and us more than a token does
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds before a request is sent again; the pause doubles each time
+FIRST_PAUSE = 0.5  # seconds before a request is sent again; the pause doubles each time
 CHARACTERS_A_TOKEN = 4  # a guess, for limits on tokens a minute of servers that speak text
 
 
@@ -34,7 +40,7 @@ class OpenAIEngine:
         self._limits, self._retries = limits, retries
         self._slots = asyncio.Semaphore(info.slots)
         self._flights: dict[str, Flight] = {}
-        self._numbered = 0
+        self._names = RequestNames()
         self._closed = False
 
     @property
@@ -88,10 +94,8 @@ class OpenAIEngine:
         """The request with an id and with no more tokens than the context has room for, on its way."""
         if self._closed:
             raise EngineError("the engine is closed: open it again")
-        self._numbered += 1
-        request = replace(request, id=request.id or f"#{self._numbered}")
-        if request.id in self._flights:
-            raise ConfigError(f"a request with the id {request.id!r} is in flight: ids must be unique")
+        check_chosen(request, self._info, None)
+        request = self._names.name(request, self._flights)
         flight = Flight(request, self._room(request), interval, self._dialect, None)
         self._flights[request.id] = flight
         flight.work = asyncio.ensure_future(self._send(flight))
@@ -127,23 +131,13 @@ class OpenAIEngine:
                 self._limits.give_back(flight.room - len(flight.token_ids) // a_token)
 
     async def _until_answered(self, flight: Flight) -> None:
-        failed: Server | None = None
-        pause = 0.0
-        for attempt in range(self._retries + len(self._fleet.servers)):
-            server = self._fleet.pick(flight.request.prompt_token_ids, avoid=failed)
-            try:
-                with server.busy():  # from now on, so that those who choose meanwhile know
-                    await asyncio.sleep(max(self._fleet.rest(server), pause if server is failed else 0.0))
-                    await self._ask(flight, server)
-                server.fault = ""
-                return
-            except Fault as fault:
-                flight.restart()
-                failed, server.fault = server, str(fault)
-                pause = _pause(flight.request.sampling.seed, attempt)
-                if fault.down or fault.retry_after is not None:
-                    self._fleet.send_to_rest(server, max(pause, fault.retry_after or 0.0))
-        raise EngineError(f"no server answered, {attempt + 1} times asked: {self._fleet.faults()}")
+        def again(attempt: int) -> float:
+            flight.restart()
+            return pause(flight.request.sampling.seed, attempt, FIRST_PAUSE)
+
+        await self._fleet.until_answered(
+            flight.request.prompt_token_ids, self._retries, lambda server: self._ask(flight, server), again
+        )
 
     async def _ask(self, flight: Flight, server: Server) -> None:
         """Send the request to a server and take what comes."""
@@ -154,9 +148,3 @@ class OpenAIEngine:
                 await asyncio.sleep(0)  # several events may have come at once: a stream's reader sees each of them
         if flight.finish_reason is None:
             raise Fault(f"{server.url} ended its answer in the middle", down=True)
-
-
-def _pause(seed: int, attempt: int) -> float:
-    """Exponential backoff with jitter from the request's seed: from half the step to all of it."""
-    jitter = SeededRng(derive_seed(seed, "retry", attempt)).uniform()
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**attempt) * (1 + jitter) / 2

@@ -4,14 +4,23 @@ A request goes where the fewest are open, unless the server that saw its prefix 
 the prefix then. A server that is down rests, the longer the more often it failed a request, and is then tried again.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
+
+from decoding.engines.openai.http import Fault
+from decoding.errors import EngineError
+from decoding.seeds import SeededRng, derive_seed
+
+T = TypeVar("T")
 
 BLOCK = 64  # ids; prefixes are remembered at multiples of it
 REMEMBERED = 1 << 17  # prefixes
+LONGEST_PAUSE = 60.0  # seconds between two attempts
 SLACK, SLACK_REQUESTS = 1.25, 4  # a server with the prefix may be this much busier than the least busy one
 
 
@@ -60,6 +69,34 @@ class Fleet:
         """A server is down, or asked to be left alone."""
         server.resting_until = max(server.resting_until, self._clock() + seconds)
 
+    async def until_answered(
+        self,
+        prompt: Sequence[int],
+        retries: int,
+        ask: Callable[[Server], Awaitable[T]],
+        again: Callable[[int], float],
+    ) -> T:
+        """Ask a server, and another or again after a `Fault`, so often and once more for each server there is.
+
+        `again` hears of a failed attempt and says how many seconds to wait before the same server is asked again.
+        Raises ``EngineError`` if none has answered.
+        """
+        failed: Server | None = None
+        wait, attempts = 0.0, retries + len(self.servers)
+        for attempt in range(attempts):
+            server = self.pick(prompt, avoid=failed)
+            try:
+                with server.busy():  # from now on, so that those who choose meanwhile know
+                    await asyncio.sleep(max(self.rest(server), wait if server is failed else 0.0))
+                    answer = await ask(server)
+                server.fault = ""
+                return answer
+            except Fault as fault:
+                failed, server.fault, wait = server, str(fault), again(attempt)
+                if fault.down or fault.retry_after is not None:
+                    self.send_to_rest(server, max(wait, fault.retry_after or 0.0))
+        raise EngineError(f"no server answered, {attempts} times asked: {self.faults()}")
+
     def faults(self) -> str:
         """What went wrong at each server, in words."""
         return "; ".join(server.fault or f"{server.url} works" for server in self.servers)
@@ -84,3 +121,9 @@ def _prefix_keys(prompt: Sequence[int]) -> list[int]:
         key = hash((key, *prompt[start : start + BLOCK]))
         keys.append(key)
     return keys
+
+
+def pause(seed: int, attempt: int, first: float) -> float:
+    """Exponential backoff with jitter from the request's seed: from half the step to all of it."""
+    jitter = SeededRng(derive_seed(seed, "retry", attempt)).uniform()
+    return min(LONGEST_PAUSE, first * 2.0**attempt) * (1 + jitter) / 2

@@ -19,7 +19,9 @@ from decoding.models import EMBEDDED, ModelSource, load_tokenizer, resolve
 
 TOKEN_SLOTS, TEXT_SLOTS = 256, 32  # requests open at a server; vLLM decodes 256 at once, services with accounts fewer
 FIRST_REST = 1.0  # seconds that a server rests that did not answer when it was opened
-_WITHOUT_IDS = frozenset({Capability.TOKEN_IDS, Capability.LOGPROBS, Capability.PREFIX_CACHE})
+_WITHOUT_IDS = frozenset(
+    {Capability.TOKEN_IDS, Capability.LOGPROBS, Capability.CHOSEN_LOGPROBS, Capability.PREFIX_CACHE}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ async def _opened(client: Client, source: ModelSource, options: Options) -> Open
         seeds = found.ids or await honours_seeds(client, first.url, found, options.extra_body)
     dialect: Dialect
     if found.ids:
-        tokenizer = _tokenizer(options.tokenizer or found.model, source)
+        tokenizer = served_tokenizer(options.tokenizer or found.model, source)
         dialect = TokenDialect(found.model, tokenizer, options.extra_body)
     else:
         dialect = TextDialect(
@@ -121,7 +123,9 @@ def _agreed(found: Sequence[Found], fleet: Fleet) -> Found:
     """What all servers do that are up; they have to do the same."""
     if not found:
         raise EngineError(f"no server answers: {fleet.faults()}")
-    kinds = {(look.model, look.ids, look.chat, look.completions, look.processed_logprobs) for look in found}
+    kinds = {
+        (look.model, look.ids, look.chat, look.completions, look.processed_logprobs, look.chosen) for look in found
+    }
     if len(kinds) > 1:
         raise ConfigError(f"the servers differ in model or abilities ({sorted(kinds)}): open an engine for each kind")
     known = [look.context_length for look in found if look.context_length]
@@ -135,6 +139,8 @@ def _capabilities(found: Found, seeds: bool) -> frozenset[Capability]:
         capabilities -= _WITHOUT_IDS
     elif found.processed_logprobs:
         capabilities = capabilities - {Capability.LOGPROBS} | {Capability.SAMPLING_LOGPROBS}
+    if not found.chosen or found.processed_logprobs:
+        capabilities -= {Capability.CHOSEN_LOGPROBS}
     if not found.reports_cache:
         capabilities -= {Capability.PREFIX_CACHE}
     if found.chat:  # an answer in a chat can't be begun for the model
@@ -142,7 +148,7 @@ def _capabilities(found: Found, seeds: bool) -> frozenset[Capability]:
     return capabilities if seeds else capabilities - {Capability.SEEDS}
 
 
-def _tokenizer(name: str, source: ModelSource) -> Tokenizer:
+def served_tokenizer(name: str, source: ModelSource) -> Tokenizer:
     """The tokenizer of a model, without its weights where they would have to be fetched."""
     try:
         local = name in EMBEDDED or os.path.isdir(name) or "/" not in name

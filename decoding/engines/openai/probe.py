@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from decoding.engines.openai.dialects import TextDialect
+from decoding.engines.openai.dialects import TextDialect, chosen_fields, read_tokens
 from decoding.engines.openai.http import Client, Fault
 from decoding.errors import BethinkError, ConfigError, EngineError
 from decoding.types import GenerationRequest, SamplingParams
 
 APIS = ("auto", "tokens", "chat", "completions")
 ATTEMPTS, LONGEST_WAIT = 3, 30.0  # of a look at a server that is up and busy; seconds
+CHOSEN = (2, 1)  # ids; any two that every vocabulary has
 SEED_PROMPT, SEED_TOKENS = "Ten random words:", 16
 
 Event = dict[str, Any]
@@ -28,6 +29,7 @@ class Found(NamedTuple):
     completions: bool  # used for texts
     processed_logprobs: bool = False  # its log-probabilities are of the law that was drawn from
     reports_cache: bool = False  # says how many prompt tokens came from its cache
+    chosen: bool = False  # gives log-probabilities of any ids that are asked for
 
 
 async def probe(client: Client, url: str, model: str, api: str, extra: Mapping[str, Any]) -> Found:
@@ -43,7 +45,7 @@ async def probe(client: Client, url: str, model: str, api: str, extra: Mapping[s
 
 
 async def _probe(client: Client, url: str, model: str, api: str, extra: Mapping[str, Any]) -> Found:
-    card = await _card(client, url, model)
+    card = await model_card(client, url, model)
     name = str(card["id"])
     found = Found(name, await _version(client, url, card), int(card.get("max_model_len") or 0), False, False, False)
     base = {"model": name, "max_tokens": 4, "stream": True, "stream_options": {"include_usage": True}, **extra}
@@ -53,7 +55,9 @@ async def _probe(client: Client, url: str, model: str, api: str, extra: Mapping[
         ids = {"prompt": [1], "return_token_ids": True, "logprobs": 0, "top_k": 1, "temperature": 1.0}
         events = await _ask(client, f"{url}/completions", {**base, **ids})
         if not isinstance(events, BethinkError) and (with_ids := _with_ids(found, events)) is not None:
-            return with_ids
+            asked = {**base, "prompt": [1], "return_token_ids": True, "logprobs": 0, **chosen_fields(CHOSEN)}
+            rows = await _ask(client, f"{url}/completions", asked)
+            return with_ids._replace(chosen=not isinstance(rows, BethinkError) and _gives_chosen(rows))
         if api == "tokens":
             raise EngineError(f"{url} returns no token ids (vLLM does): leave api=tokens out")
     if api in {"auto", "completions"}:
@@ -112,7 +116,16 @@ def _with_ids(found: Found, events: list[Event]) -> Found | None:
     )
 
 
-async def _card(client: Client, url: str, model: str) -> Event:
+def _gives_chosen(events: list[Event]) -> bool:
+    """Whether each token came with the log-probabilities of all chosen ids, by id."""
+    try:
+        rows = [row for event in events for row in read_tokens(event).chosen]
+    except Fault:
+        return False
+    return bool(rows) and all(row.keys() >= set(CHOSEN) for row in rows)
+
+
+async def model_card(client: Client, url: str, model: str) -> Event:
     """The server's entry for the model; the only one it has, if the model is not named."""
     unnamed = model in {"", "auto"}
     try:
