@@ -16,15 +16,15 @@ from decoding.host import OpenEngine
 from decoding.models import resolve
 from decoding.types import Completion, FinishReason, SamplingParams, Usage
 from tests.worlds import RandomModel
-from verifiers.judges.chains import Chain, chat_ids, more_ids, pair_ids, probability, turn_ids
-from verifiers.judges.gen_prm import GenPRM
-from verifiers.judges.generated import boxes, first_error_scores, mean_of_readable
-from verifiers.judges.llm_judge import FIND_ERROR, LLMJudge, first_error
-from verifiers.judges.programs import output_of
-from verifiers.judges.rethink import RETHINK, BranchAndRethink
-from verifiers.judges.self_eval import QUESTION, REFERENCE, SelfEvaluation
-from verifiers.judges.think_prm import ThinkPRM, step_labels
 from verifiers.judges.types import OutcomeRewardModel, ProcessRewardModel, Solution, ValueModel
+from verifiers.judges.written.chains import Chain, chat_ids, more_ids, pair_ids, probability, turn_ids
+from verifiers.judges.written.gen_prm import GenPRM
+from verifiers.judges.written.generated import boxes, first_error_scores, mean_of_readable
+from verifiers.judges.written.llm_judge import FIND_ERROR, LLMJudge, first_error
+from verifiers.judges.written.programs import output_of
+from verifiers.judges.written.rethink import RETHINK, BranchAndRethink
+from verifiers.judges.written.self_eval import QUESTION, REFERENCE, SelfEvaluation
+from verifiers.judges.written.think_prm import ThinkPRM, step_labels
 from verifiers.sandbox.tiers import reached
 from verifiers.sandbox.types import Limits, Policy, Tier
 

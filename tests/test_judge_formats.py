@@ -348,7 +348,7 @@ def test_the_catalogue_names_what_can_be_opened():
         assert entry.role in ROLES, name
         if entry.writes:
             module, _, factory = entry.writes.partition(":")
-            written = getattr(importlib.import_module(f"verifiers.judges.{module}"), factory)
+            written = getattr(importlib.import_module(f"verifiers.judges.written.{module}"), factory)
             assert written.format == entry.format
         else:
             assert ROLE_OF_FORMAT[entry.format] == entry.role

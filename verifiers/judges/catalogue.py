@@ -23,7 +23,7 @@ class JudgeEntry:
     format: str  # one of `FORMATS`, or of a judge that writes
     licence: str
     reference: str | None = None  # the second model of formats whose scores are log-ratios
-    writes: str = ""  # "module:class" in this package, of judges that write
+    writes: str = ""  # "module:class" in `verifiers.judges.written`, of judges that write
 
     @property
     def backends(self) -> tuple[str, ...]:

@@ -191,7 +191,7 @@ def _open_writing(entry: JudgeEntry, backend: str, options: dict[str, Any]) -> J
     from decoding.engines.open import open_engine
 
     module, _, factory_name = entry.writes.partition(":")
-    factory = getattr(importlib.import_module(f"verifiers.judges.{module}"), factory_name)
+    factory = getattr(importlib.import_module(f"verifiers.judges.written.{module}"), factory_name)
     own = {key: options.pop(key) for key in _settings(factory) & set(options)}
     model = options.pop("model", entry.model)
     if model is None:

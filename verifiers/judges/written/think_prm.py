@@ -9,10 +9,10 @@ import asyncio
 import re
 from typing import Any
 
-from verifiers.judges.chains import Chain, chat_ids, pair_ids
-from verifiers.judges.generated import WritingJudge, boxes, listed
 from verifiers.judges.splits import AtHeadings
 from verifiers.judges.types import Judgement, Solution, check_count
+from verifiers.judges.written.chains import Chain, chat_ids, pair_ids
+from verifiers.judges.written.generated import WritingJudge, boxes, listed
 
 PROMPT = """You are given a math problem and a proposed step-by-step solution:
 

@@ -9,10 +9,10 @@ asks.
 
 from collections.abc import Sequence
 
-from verifiers.judges.chains import RESERVE, Chain, chat_ids, more_ids
-from verifiers.judges.generated import conclusion
-from verifiers.judges.llm_judge import OUTCOME, STEPS, LLMJudge, Task, shown
 from verifiers.judges.types import Solution
+from verifiers.judges.written.chains import RESERVE, Chain, chat_ids, more_ids
+from verifiers.judges.written.generated import conclusion
+from verifiers.judges.written.llm_judge import OUTCOME, STEPS, LLMJudge, Task, shown
 
 DIMENSIONS = (
     "Information Accuracy",

@@ -13,9 +13,9 @@ from typing import Any
 
 from decoding.errors import ConfigError, ContextError
 from decoding.types import SamplingParams
-from verifiers.judges.chains import AnyEngine, Chain, more_ids, pair_ids, turn_ids
-from verifiers.judges.generated import EngineJudge
 from verifiers.judges.types import Judgement, Solution
+from verifiers.judges.written.chains import AnyEngine, Chain, more_ids, pair_ids, turn_ids
+from verifiers.judges.written.generated import EngineJudge
 
 QUESTION = "Would you do better if you started over?"
 REFERENCE: dict[str, Any] = {"query": "<mask>", "good": "<yes>", "bad": "<no>"}

@@ -14,10 +14,10 @@ from decoding.errors import CapabilityError, ConfigError
 from decoding.host import OpenEngine
 from decoding.seeds import derive_seed
 from decoding.types import SamplingParams, Usage
-from verifiers.judges.chains import RESERVE, AnyEngine, Chain
 from verifiers.judges.format import Split
 from verifiers.judges.splits import AtDelimiter
 from verifiers.judges.types import JudgeInfo, Judgement, ScoreKind, Solution
+from verifiers.judges.written.chains import RESERVE, AnyEngine, Chain
 
 READS = frozenset({Capability.TOKEN_IDS, Capability.PREFILL, Capability.CHOSEN_LOGPROBS})
 """What it takes to read the probability of a token behind what was written."""

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from verifiers.judges.chains import Chain, Pair, chat_ids, pair_ids
-from verifiers.judges.generated import READS, WritingJudge, boxes, conclusion, first_error_scores, listed
 from verifiers.judges.types import Judgement, Solution, check_count
+from verifiers.judges.written.chains import Chain, Pair, chat_ids, pair_ids
+from verifiers.judges.written.generated import READS, WritingJudge, boxes, conclusion, first_error_scores, listed
 
 SHOWN = """\
 The following is a math problem and a solution (split into paragraphs, enclosed with tags and indexed from 0):

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from decoding.types import FinishReason, Usage
-from verifiers.judges.chains import Chain, chat_ids, pair_ids
-from verifiers.judges.generated import WritingJudge, mean_of_readable
-from verifiers.judges.programs import MOST_TOKENS, last_program, output_of
 from verifiers.judges.types import Judgement, Solution, check_count
+from verifiers.judges.written.chains import Chain, chat_ids, pair_ids
+from verifiers.judges.written.generated import WritingJudge, mean_of_readable
+from verifiers.judges.written.programs import MOST_TOKENS, last_program, output_of
 from verifiers.sandbox.types import Policy
 
 SYSTEM = "You are a math teacher. Your task is to review and critique the paragraphs in solution step by step."

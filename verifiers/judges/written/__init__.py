@@ -1,0 +1,1 @@
+"""Judges that write before they judge, and the policy asked about its own work. All run over an engine."""
