@@ -12,32 +12,42 @@ from decoding.types import SamplingParams
 from reasoning.api import asolve, open_engine, solve
 from reasoning.budget import Budget
 from reasoning.strategies import (
+    AdaptiveBestOfN,
     AdaptiveSelfConsistency,
     BestOfN,
+    PrunedBestOfN,
     RepeatedSampling,
     ResampleUntilAccepted,
     SelfConsistency,
+    WeightedVote,
     parse_strategy,
 )
 from reasoning.trajectory import Candidate, Prompt, Result, Trajectory
+from verifiers.judges.open import open_judge
+from verifiers.judges.types import Solution
 
 check_ownership()
 
 __all__ = [
+    "AdaptiveBestOfN",
     "AdaptiveSelfConsistency",
     "BestOfN",
     "BethinkError",
     "Budget",
     "Candidate",
     "Prompt",
+    "PrunedBestOfN",
     "RepeatedSampling",
     "ResampleUntilAccepted",
     "Result",
     "SamplingParams",
     "SelfConsistency",
+    "Solution",
     "Trajectory",
+    "WeightedVote",
     "asolve",
     "open_engine",
+    "open_judge",
     "parse_strategy",
     "solve",
 ]

@@ -14,7 +14,10 @@ from bethink import Budget, open_engine
 from bethink.cli_code import AllowWeakest, RequireTier, add_run_code, parse_policy
 from bethink.cli_demonstrations import add_demonstrations
 from bethink.cli_grade import add_grade
+from bethink.cli_judge import add_judge
 from bethink.cli_results import register
+from bethink.cli_train import add_train
+from bethink.judge_options import Itself, JudgeBackend, JudgeOptions, Orm, Prm, Value, literal, parse_judges
 from bethink.tables import print_estimate, print_models, print_report
 from decoding.errors import BethinkError, ConfigError
 
@@ -25,8 +28,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Spend compute at inference time to get better answers out of a language model.",
 )
-train_app = typer.Typer(no_args_is_help=True, help="Train the models of the reference world; one seeded command each.")
-app.add_typer(train_app, name="train")
 out = Console()
 
 ERROR_EXIT, INTERRUPTED_EXIT, FAILED_PROBLEMS_EXIT = 2, 130, 3
@@ -57,7 +58,10 @@ MaxTokens = Annotated[int | None, typer.Option(help="Of a completion; the task's
 Seed = Annotated[int, typer.Option(help="Of all draws; the problems don't depend on it.")]
 BudgetText = Annotated[
     str | None,
-    typer.Option("--budget", help="Limits a problem: samples=, generated_tokens=, flops=, seconds=; comma-separated."),
+    typer.Option(
+        "--budget",
+        help="Limits a problem: samples=, generated_tokens=, scored_tokens=, flops=, seconds=; comma-separated.",
+    ),
 ]
 
 
@@ -82,6 +86,12 @@ def solve(
     top_p: TopP = 1.0,
     max_tokens: MaxTokens = None,
     budget: BudgetText = None,
+    prm: Prm = None,
+    value: Value = None,
+    orm: Orm = None,
+    itself: Itself = False,
+    judge_backend: JudgeBackend = "auto",
+    judge_option: JudgeOptions = None,
     seed: Seed = 0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every candidate.")] = False,
 ) -> None:
@@ -93,11 +103,14 @@ def solve(
 
         bethink solve "What is 12 + 30?" --model smollm2-135m-instruct -s adaptive_self_consistency:n=8
     """
+    from decoding.engines.open import engine_named
+    from evals.run_judges import share_memory
     from evals.solving import answer_one
 
     if question == "-":
         question = sys.stdin.read()
-    options = parse_options(engine_option or [])
+    choice = parse_judges(prm, value, orm, itself, judge_backend, judge_option)
+    options, choice, _ = share_memory(engine_named(engine), parse_options(engine_option or []), choice)
     print(f"opening {model}", file=sys.stderr)
     with open_engine(model, engine, revision=revision, trust_remote_code=trust_remote_code, **options) as opened:
         result = answer_one(
@@ -109,6 +122,7 @@ def solve(
             top_p=top_p,
             max_tokens=max_tokens,
             budget=parse_budget(budget),
+            judges=choice,
             seed=seed,
         )
     if verbose:
@@ -156,6 +170,12 @@ def evaluate(
     ] = False,
     require_tier: RequireTier = None,
     allow_weakest: AllowWeakest = False,
+    prm: Prm = None,
+    value: Value = None,
+    orm: Orm = None,
+    itself: Itself = False,
+    judge_backend: JudgeBackend = "auto",
+    judge_option: JudgeOptions = None,
     seed: Seed = 0,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Results folder; named by the settings if left out.")
@@ -167,6 +187,8 @@ def evaluate(
     Examples:
 
         bethink eval reference:8 -m reference-base -s repeated_sampling:n=64 -s self_consistency:n=64
+
+        bethink eval reference:8 -m reference-base -s best_of_n:n=16,score=prm --prm reference-prm
 
         bethink eval gsm8k -m smollm2-135m-instruct -s self_consistency:n=8 --limit 24 --data-dir data --max-tokens 320
     """
@@ -195,6 +217,7 @@ def evaluate(
             budget=parse_budget(budget),
             oracle_check=oracle_check,
             policy=parse_policy(require_tier, allow_weakest),
+            judges=parse_judges(prm, value, orm, itself, judge_backend, judge_option),
         )
     )
     target = folder or Path("runs") / plan.folder_name
@@ -235,40 +258,8 @@ register(app)
 add_grade(app)
 add_run_code(app)
 add_demonstrations(app)
-
-
-@train_app.command()
-def policy(
-    folder: Annotated[Path, typer.Option("--out", help="Where the model goes.")],
-    size: Annotated[str, typer.Option(help="base or small.")] = "base",
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps; the recipe's own if left out.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights and data.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-) -> None:
-    """Train a policy for the reference world; minutes on two cores.
-
-    Example:
-
-        bethink train policy --size base --out my-policy
-
-        bethink eval reference:8 -m ./my-policy -s self_consistency:n=16
-    """
-    from dataclasses import replace
-
-    from training.policy import RECIPES, save, train
-
-    if size not in RECIPES:
-        raise ConfigError(f"there is no policy of size {size!r}: there are {', '.join(RECIPES)}")
-    recipe = replace(RECIPES[size], seed=seed, steps=steps or RECIPES[size].steps)
-    model = train(
-        recipe,
-        device=device,
-        report=lambda p: print(
-            f"step {p.step}/{recipe.steps}, {p.loss:.4f} nats a token, {p.seconds:.0f} s", flush=True
-        ),
-    )
-    save(model, recipe, folder)
-    print(f"written to {folder}")
+add_judge(app)
+add_train(app)
 
 
 def parse_budget(text: str | None) -> Budget:
@@ -294,17 +285,12 @@ def parse_budget(text: str | None) -> Budget:
 
 def parse_options(items: list[str]) -> dict[str, Any]:
     """Engine options from ``name=value``, values as Python literals where they are, else as text."""
-    import ast
-
     options: dict[str, Any] = {}
     for item in items:
         key, equals, value = item.partition("=")
         if not equals or not key.isidentifier():
             raise ConfigError(f"an engine option is name=value, got {item!r}")
-        try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[key] = value
+        options[key] = literal(value)
     return options
 
 

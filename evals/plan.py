@@ -16,11 +16,13 @@ from decoding.models import ModelSource
 from decoding.types import SamplingParams
 from evals.oracle import OracleCheck
 from evals.prompts import render, template_named
+from evals.run_judges import asked, refuse_judges
 from evals.store import read_config, read_rows
 from evals.tasks.base import Task
 from evals.tasks.code import with_policy
 from evals.tasks.registry import load_task
 from reasoning.budget import Budget
+from reasoning.open_judges import JudgeChoice
 from reasoning.strategies import Strategy, parse_strategy, spell
 from reasoning.trajectory import Prompt
 from verifiers.base import Check
@@ -57,6 +59,7 @@ class Request:
     data_seed: int = 0  # of problems that are made on the spot
     budget: Budget = field(default_factory=Budget)
     oracle_check: bool = False
+    judges: JudgeChoice = field(default_factory=JudgeChoice)
     policy: Policy = field(default_factory=Policy)  # of tasks whose answers are programs
 
 
@@ -72,6 +75,7 @@ class Plan:
     sampling: SamplingParams
     budget: Budget
     check: Check | None
+    judges: JudgeChoice
     seed: int
     config: Mapping[str, Any]  # what determines the samples, for run.json
 
@@ -102,6 +106,7 @@ def make_plan(request: Request) -> Plan:
     strategies = [parse_strategy(text) for text in request.strategies]
     if len({spell(strategy) for strategy in strategies}) < len(strategies):
         raise ConfigError("a strategy is named twice: each of them once, with all its parameters")
+    refuse_judges(request.judges, strategies, request.task)
     task = load_task(request.task, data_dir=request.data_dir, limit=request.limit, seed=request.data_seed)
     task = with_policy(task, request.policy)
     held = task.verifier.environment() if isinstance(task.verifier, CodeVerifier) else {}  # refuses a weak machine
@@ -138,6 +143,7 @@ def make_plan(request: Request) -> Plan:
         "check": None if check is None else check.name,
         "oracle": check is not None and check.oracle,
         **held,
+        **({"judges": asked(request.judges)} if request.judges.named else {}),
     }
     return Plan(
         task=task,
@@ -148,6 +154,7 @@ def make_plan(request: Request) -> Plan:
         sampling=sampling,
         budget=request.budget,
         check=check,
+        judges=request.judges,
         seed=request.seed,
         config=config,
     )

@@ -29,6 +29,7 @@ from reasoning.trajectory import Prompt
 from verifiers.base import Outcome
 from verifiers.graders import grader_by_name
 from verifiers.grading import Grading
+from verifiers.judges.types import JudgeInfo, Judgement, ScoreKind, Solution
 from verifiers.workers import WorkerPool
 
 NOT_STORED = "the run's pool of samples does not hold it"
@@ -81,6 +82,7 @@ def regrade(
                 seed=config["seed"],
                 budget=Budget(**config["budget"]),
                 check=check,
+                judges={role: StoredJudge(entry) for role, entry in config.get("judges", {}).items()},
                 workers=pool,
             )
             evaluation = Evaluation(
@@ -147,6 +149,39 @@ class PoolEngine:
         """Nothing is open."""
 
 
+class StoredJudge:
+    """A judge of which only the name is left: results that asked it keep their answer."""
+
+    def __init__(self, entry: Row) -> None:
+        """`entry` is what run.json says of it."""
+        self.info = JudgeInfo(
+            name=entry["name"],
+            kind=ScoreKind(entry.get("kind", ScoreKind.PROBABILITY)),
+            format=entry.get("format", "stored"),
+            backend="stored",
+            revision=entry.get("revision"),
+            parameters=0,
+            context_length=2**31,
+        )
+
+    def split(self, text: str) -> tuple[str, ...]:
+        """Raises ``DataError``, like all that would ask it."""
+        raise DataError(NOT_STORED)
+
+    def tokens(self, solution: Solution) -> int:
+        """As `split`."""
+        raise DataError(NOT_STORED)
+
+    async def score_steps(self, solution: Solution) -> Judgement:
+        """As `split`."""
+        raise DataError(NOT_STORED)
+
+    value = reward = score_steps
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
 class _Texts:
     """Reads the texts of stored samples, as their grades keep them."""
 
@@ -171,6 +206,8 @@ def _parameters(rows: _Rows) -> int:
     """The model's parameters, from what the results were charged (see `reasoning.budget.with_flops`)."""
     for row in rows.results.values():
         usage = row["usage"]
+        if usage.get("scored_tokens"):
+            continue  # the judge's FLOPs are in it
         tokens = usage.get("prompt_tokens_computed", 0) + usage.get("generated_tokens", 0)
         if tokens and usage.get("flops"):
             parameters: float = usage["flops"] / (2 * tokens)

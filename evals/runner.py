@@ -8,7 +8,7 @@ the same slots cost one set of samples. All that was finished is found in the st
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from evals.admission import Admission, Seat
 from evals.store import Row, Store
 from evals.tasks.base import Problem, Task
 from reasoning.api import execute
+from reasoning.judging import Judgements
 from reasoning.run import Run, RunSettings
 from reasoning.strategies import Strategy, require, spell
 from reasoning.trace import to_json
@@ -69,7 +70,7 @@ async def evaluate(evaluation: Evaluation, store: Store, listener: Listener | No
     """
     engine = evaluation.settings.engines["policy"]
     for strategy in evaluation.strategies:
-        require(strategy, engine)
+        require(strategy, engine, evaluation.settings.judges)
     state = _State.load(store)
     admission = Admission(math.ceil(OVERSUBSCRIPTION * engine.info.slots))
     width = max(strategy.width for strategy in evaluation.strategies)
@@ -90,12 +91,12 @@ async def evaluate(evaluation: Evaluation, store: Store, listener: Listener | No
         raise _first(errors) from None
 
 
-def final_results(store: Store) -> dict[tuple[str, str], Row]:
+def final_results(results: Iterable[Row]) -> dict[tuple[str, str], Row]:
     """The results that are not to be worked on again, by (problem, strategy).
 
     An error may have been the machine's: whoever runs the same line again wants another try.
     """
-    rows = (row for row in store.rows("results") if row["outcome"] != Outcome.ERROR)
+    rows = (row for row in results if row["outcome"] != Outcome.ERROR)
     return {(row["problem"], row["strategy"]): row for row in rows}
 
 
@@ -113,7 +114,7 @@ class _State:
         for row in store.rows("samples"):
             state.samples.setdefault(row["problem"], []).append(row)
         state.graded = {(row["problem"], row["slot"]) for row in store.rows("grades")}
-        state.results = final_results(store)
+        state.results = final_results(store.rows("results"))
         return state
 
 
@@ -133,6 +134,7 @@ class _Work:
         self._state, self._listener, self._seat = state, listener, seat
         self._prompt = evaluation.prompts[problem.id]
         self._grading = Grading(evaluation.settings.answers, evaluation.settings.workers)
+        self._judgements: Judgements = {}  # strategies that ask the same judge of the same solution ask once
         self._asked: dict[int, float] = {}  # when a sample that was not there was asked for, by seed
         self._rows: dict[int, Row] = {row["seed"]: row for row in state.samples.pop(problem.id, [])}
 
@@ -186,6 +188,7 @@ class _Work:
             name=spell(strategy),
             pool=self,
             grading=self._grading,
+            judgements=self._judgements,
             on_load=self._seat.changed,
         )
         began = time.monotonic()

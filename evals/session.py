@@ -4,43 +4,53 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from decoding.engine import Capability, Engine
 from decoding.engines.open import open_source
 from decoding.errors import StoreError
+from evals.grade import CPU_SECONDS
 from evals.plan import Plan, environment
 from evals.progress import ProgressBar
 from evals.reports.plots import write_plots
 from evals.reports.report import Report, make_report, to_csv, to_markdown
+from evals.run_judges import ASKED, identities, opened_judges, share_memory, tell_unverified
 from evals.runner import Evaluation, Listener, evaluate, final_results
-from evals.store import Store
+from evals.store import Store, read_config, read_rows
+from reasoning.open_judges import SELF, self_judge
 from reasoning.run import RunSettings
 from reasoning.strategies import spell
+from verifiers.judges.types import Judge
 from verifiers.workers import WorkerPool
-
-CHECK_SECONDS = 10.0  # CPU time that checking or judging one candidate may take
 
 
 def run_plan(plan: Plan, folder: Path, options: Mapping[str, Any]) -> None:
-    """Run what the folder does not hold yet; opens an engine only if something is missing.
+    """Run what the folder does not hold yet; opens an engine, and judges, only if something is missing.
 
-    Interrupting it (Ctrl-C) keeps all that was finished. `options` go to the engine.
+    Interrupting it (Ctrl-C) keeps all that was finished, and closes what was opened. `options` go to the engine.
     """
-    with Store(folder, plan.config, environment()) as store:
-        if _finished(plan, store):
+    if plan.judges.named and _finished_before(plan, folder):
+        return
+    options, choice, shares = share_memory(plan.config["engine"], options, plan.judges)
+    with ExitStack() as stack:
+        judges = stack.enter_context(opened_judges(choice))
+        config = {**plan.config, **({"judges": identities(plan.config["judges"], judges)} if choice.named else {})}
+        store = stack.enter_context(Store(folder, config, {**environment(), **shares}))
+        if _finished(plan, folder):
             return
-        with (
-            open_source(plan.source, plan.config["engine"], **options) as opened,
-            ProgressBar(len(plan.task.problems), [spell(strategy) for strategy in plan.strategies]) as bar,
-        ):
-            if Capability.SEEDS not in opened.engine.info.capabilities:
-                print("note: this engine honours no seeds, so the same draw comes out differently", file=sys.stderr)
-            try:
-                opened.run(lambda engine: _evaluate(engine, plan, store, bar))
-            finally:
-                _add_speed(folder, bar)
+        opened = stack.enter_context(open_source(plan.source, plan.config["engine"], **options))
+        if SELF in choice.named:
+            judges[SELF] = self_judge(opened, choice.options.get(SELF, {}))
+        tell_unverified(judges)
+        if Capability.SEEDS not in opened.engine.info.capabilities:
+            print("note: this engine honours no seeds, so the same draw comes out differently", file=sys.stderr)
+        bar = stack.enter_context(ProgressBar(len(plan.task.problems), [spell(s) for s in plan.strategies]))
+        try:
+            opened.run(lambda engine: _evaluate(engine, plan, judges, store, bar))
+        finally:
+            _add_speed(folder, bar)
 
 
 def write_report(folder: Path) -> Report:
@@ -55,9 +65,9 @@ def write_report(folder: Path) -> Report:
     return report
 
 
-async def _evaluate(engine: Engine, plan: Plan, store: Store, listener: Listener) -> None:
+async def _evaluate(engine: Engine, plan: Plan, judges: Mapping[str, Judge], store: Store, listener: Listener) -> None:
     # Workers start when they are needed; the engine wants its share of the cores.
-    async with WorkerPool(size=max(1, (os.cpu_count() or 1) // 2), cpu_seconds=CHECK_SECONDS) as workers:
+    async with WorkerPool(size=max(1, (os.cpu_count() or 1) // 2), cpu_seconds=CPU_SECONDS) as workers:
         settings = RunSettings(
             engines={"policy": engine},
             sampling=plan.sampling,
@@ -65,18 +75,30 @@ async def _evaluate(engine: Engine, plan: Plan, store: Store, listener: Listener
             seed=plan.seed,
             budget=plan.budget,
             check=plan.check,
+            judges=judges,
             workers=workers,
         )
         evaluation = Evaluation(task=plan.task, strategies=plan.strategies, prompts=plan.prompts, settings=settings)
         await evaluate(evaluation, store, listener)
 
 
-def _finished(plan: Plan, store: Store) -> bool:
-    results = final_results(store)
-    grades = {(row["problem"], row["slot"]) for row in store.rows("grades")}
+def _finished_before(plan: Plan, folder: Path) -> bool:
+    """Whether the folder holds all of this run, as far as can be told without opening its judges."""
+    if not (folder / "run.json").is_file():
+        return False
+    config = read_config(folder)["config"]
+    known = {role: {key: entry.get(key) for key in ASKED} for role, entry in config.get("judges", {}).items()}
+    wanted = {role: {key: entry[key] for key in ASKED} for role, entry in plan.config["judges"].items()}
+    rest = json.loads(json.dumps({**plan.config, "judges": config.get("judges")}))
+    return known == json.loads(json.dumps(wanted)) and config == rest and _finished(plan, folder)
+
+
+def _finished(plan: Plan, folder: Path) -> bool:
+    results = final_results(read_rows(folder, "results"))
+    grades = {(row["problem"], row["slot"]) for row in read_rows(folder, "grades")}
     return all(
         (problem.id, spell(strategy)) in results for problem in plan.task.problems for strategy in plan.strategies
-    ) and all((row["problem"], row["slot"]) in grades for row in store.rows("samples"))
+    ) and all((row["problem"], row["slot"]) in grades for row in read_rows(folder, "samples"))
 
 
 def _add_speed(folder: Path, bar: ProgressBar) -> None:

@@ -6,10 +6,13 @@ from decoding.errors import ConfigError
 from decoding.host import OpenEngine
 from decoding.types import SamplingParams
 from evals.prompts import render, template_named
+from evals.run_judges import opened_judges, refuse_judges, tell_unverified
 from evals.tasks.reference import Chain
 from evals.tasks.reference_task import ReferenceFormat, StepsCheck
 from reasoning.api import solve
 from reasoning.budget import Budget
+from reasoning.open_judges import SELF, JudgeChoice, self_judge
+from reasoning.strategies import parse_strategy
 from reasoning.trajectory import Result
 from verifiers.base import AnswerFormat, Check
 from verifiers.graders import grader_by_name
@@ -26,10 +29,11 @@ def answer_one(
     strategy: str,
     budget: Budget,
     seed: int,
+    judges: JudgeChoice | None = None,
     max_tokens: int | None = None,
     **sampling: float,
 ) -> Result:
-    """Solve one question with a task's prompt, answer format and check; raises ``BethinkError``."""
+    """Solve one question with a task's prompt, answer format and check, and judges; raises ``BethinkError``."""
     if task not in TEMPLATES:
         raise ConfigError(f"solve reads answers as {', '.join(TEMPLATES)}, not as {task!r}")
     check: Check | None = None
@@ -40,16 +44,23 @@ def answer_one(
     prompt = render(template, question, engine.engine.tokenizer)
     room = max(1, context - len(prompt.token_ids)) if context else DEFAULT_MAX_TOKENS  # 0: unknown
     params = SamplingParams(seed=0, max_tokens=max_tokens or min(DEFAULT_MAX_TOKENS, room))
-    return solve(
-        prompt,
-        engine=engine,
-        strategy=strategy,
-        sampling=replace(params, **sampling),  # type: ignore[arg-type]
-        answers=_format(task),
-        budget=budget,
-        check=check,
-        seed=seed,
-    )
+    choice = judges or JudgeChoice()
+    refuse_judges(choice, [parse_strategy(strategy)], task)
+    with opened_judges(choice) as opened:
+        itself = self_judge(engine, choice.options.get(SELF, {})) if SELF in choice.named else None
+        tell_unverified({**opened, **({SELF: itself} if itself else {})})
+        return solve(
+            prompt,
+            engine=engine,
+            strategy=strategy,
+            sampling=replace(params, **sampling),  # type: ignore[arg-type]
+            answers=_format(task),
+            budget=budget,
+            check=check,
+            seed=seed,
+            self_evaluation=itself or False,
+            **opened,
+        )
 
 
 def _format(task: str) -> AnswerFormat:

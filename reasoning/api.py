@@ -1,7 +1,8 @@
 """`solve`: one question, one strategy, one answer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +12,13 @@ from decoding.errors import ConfigError
 from decoding.host import OpenEngine
 from decoding.types import SamplingParams
 from reasoning.budget import Budget
+from reasoning.judging import ROLES
+from reasoning.open_judges import SELF, JudgeChoice, open_judges, self_judge
 from reasoning.run import Run, RunSettings
 from reasoning.strategies import SelfConsistency, Strategy, parse_strategy, require
 from reasoning.trajectory import Prompt, Result
 from verifiers.base import AnswerFormat, Check
+from verifiers.judges.types import Judge
 from verifiers.numeric import NumberFormat
 from verifiers.workers import WorkerPool
 
@@ -40,12 +44,8 @@ def solve(question: PromptLike, **settings: Any) -> Result:
     Raises:
         BethinkError: What was wrong and what to do; nothing else is raised on purpose.
     """
-    opened, owned = _engine(settings)
-    try:
-        return opened.run(lambda engine: _solve(engine, question, **settings))
-    finally:
-        if owned:
-            opened.close()
+    with _opened(settings) as (opened, judges):
+        return opened.run(lambda engine: _solve(engine, question, judges=judges, **settings))
 
 
 async def asolve(question: PromptLike, **settings: Any) -> Result:
@@ -56,17 +56,20 @@ async def asolve(question: PromptLike, **settings: Any) -> Result:
         settings: ``engine``, an open engine, or ``model``, a model's name. ``strategy``, one of
             `reasoning.strategies` or its text (default: self-consistency over 16 samples). ``sampling``, its
             `SamplingParams`, the seed left alone. ``answers``, how answers read and when two are the same (default:
-            numbers). ``budget``, ``check``, ``seed``.
+            numbers). ``budget``, ``check``, ``seed``. Judges that scores ask: ``prm``, ``value``, ``orm``, each a name
+            (see `bethink models`) or an open judge, which stays open, and ``self_evaluation``, true for the policy
+            itself; ``judge_backend``, and ``judge_options`` by role, for those that are opened by name.
     """
-    if settings.get("engine") is None:
-        opened, owned = await asyncio.to_thread(_engine, settings)
-    else:
-        opened, owned = _engine(settings)
+    opening = _opened(settings)
+    slow = settings.get("engine") is None or any(isinstance(settings.get(role), str) for role in ROLES)
+    opened, judges = await asyncio.to_thread(opening.__enter__) if slow else opening.__enter__()
     try:
-        return await opened.arun(lambda engine: _solve(engine, question, **settings))
+        return await opened.arun(lambda engine: _solve(engine, question, judges=judges, **settings))
     finally:
-        if owned:
-            await asyncio.to_thread(opened.close)
+        if slow:
+            await asyncio.to_thread(opening.__exit__, None, None, None)
+        else:
+            opening.__exit__(None, None, None)
 
 
 async def execute(strategy: Strategy, run: Run, prompt: Prompt) -> Result:
@@ -84,12 +87,13 @@ async def _solve(
     answers: AnswerFormat | None = None,
     budget: Budget | None = None,
     check: Check | None = None,
+    judges: Mapping[str, Judge],
     seed: int = 0,
 ) -> Result:
     if isinstance(strategy, str):
         strategy = parse_strategy(strategy)
     strategy = strategy or SelfConsistency(n=16)
-    require(strategy, engine)
+    require(strategy, engine, judges)
     prompt = _prompt(engine, question)
     async with WorkerPool(size=1) as workers:
         settings = RunSettings(
@@ -99,11 +103,33 @@ async def _solve(
             seed=seed,
             budget=budget or Budget(),
             check=check,
+            judges=judges,
             workers=workers,
         )
         # Any number of equal questions may be asked at once: the object's id tells their requests apart in the engine.
         run = Run(settings, prompt.question, name=f"solve-{id(settings)}")
         return await execute(strategy, run, prompt)
+
+
+@contextmanager
+def _opened(settings: dict[str, Any]) -> Iterator[tuple[OpenEngine, dict[str, Judge]]]:
+    """The engine and the judges to use; what was opened here is closed. Takes what names them out of the settings."""
+    roles = [role for role in ROLES if role != SELF]
+    named = {role: judge for role in roles if (judge := settings.pop(role, None)) is not None}
+    itself = settings.pop("self_evaluation", False)
+    if itself:
+        named[SELF] = SELF if itself is True else itself
+    choice = JudgeChoice(
+        named=named, backend=settings.pop("judge_backend", "auto"), options=settings.pop("judge_options", {})
+    )
+    with ExitStack() as stack:
+        opened, owned = _engine(settings)
+        if owned:
+            stack.callback(opened.close)
+        judges = stack.enter_context(open_judges(choice))
+        if itself is True:
+            judges[SELF] = self_judge(opened, choice.options.get(SELF, {}))
+        yield opened, judges
 
 
 def _engine(settings: dict[str, Any]) -> tuple[OpenEngine, bool]:

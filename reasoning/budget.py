@@ -2,7 +2,7 @@
 
 Tokens are *reserved* when a request is made, in the order in which the strategy makes its requests, and what was not
 used comes back when the strategy *settles*, which it does at a selection, when all requests of a round have ended. So
-who is clamped never depends on which request happened to finish first.
+who is clamped never depends on which request happened to finish first. Judgements reserve and settle likewise.
 """
 
 import math
@@ -49,9 +49,10 @@ class Ledger:
         self.budget = budget
         self.samples = 0
         self.spent = Usage()
-        self._reserved_tokens = 0  # by requests not settled yet
+        self._open = 0  # requests and judgements not settled yet; what they have reserved:
+        self._reserved_tokens = self._reserved_scored = 0
         self._reserved_flops = 0.0
-        self._settled_tokens = 0
+        self._settled_tokens = self._settled_scored = 0
         self._settled_flops = 0.0
 
     def reserve(self, *, max_tokens: int, prompt_tokens: int, parameters: int, sample: bool) -> Grant | None:
@@ -62,8 +63,9 @@ class Ledger:
         if sample and self.budget.samples is not None and self.samples >= self.budget.samples:
             return None
         tokens = min(max_tokens, self._tokens_left(prompt_tokens, parameters))
-        if tokens < max_tokens and (self._reserved_tokens > 0 or tokens < 1):
+        if tokens < max_tokens and (self._open > 0 or tokens < 1):
             return None
+        self._open += 1
         self.samples += sample
         self._reserved_tokens += tokens
         self._reserved_flops += _flops(parameters, prompt_tokens + tokens)
@@ -75,9 +77,32 @@ class Ledger:
 
     def settle(self, request: GenerationRequest, parameters: int, usage: Usage) -> None:
         """Give back what a request had reserved and did not use."""
+        self._open -= 1
         self._reserved_tokens -= request.sampling.max_tokens
         self._reserved_flops -= _flops(parameters, len(request.prompt_token_ids) + request.sampling.max_tokens)
         self._settled_tokens += usage.decoded_tokens
+        self._settled_flops += usage.flops
+
+    def reserve_scoring(self, tokens: int, parameters: int) -> bool:
+        """Set aside what a judgement may cost; False if it has to wait for others to settle, or nothing is left."""
+        flops = _flops(parameters, tokens)
+        scored = self._settled_scored + self._reserved_scored + tokens
+        if self.budget.scored_tokens is not None and scored > self.budget.scored_tokens:
+            return False
+        if self.budget.flops is not None and self._settled_flops + self._reserved_flops + flops > self.budget.flops:
+            return False
+        self._open += 1
+        self._reserved_scored += tokens
+        self._reserved_flops += flops
+        return True
+
+    def settle_scoring(self, tokens: int, parameters: int, usage: Usage) -> None:
+        """Book what a judgement has cost and give back the rest of what it had reserved."""
+        self.charge(usage)
+        self._open -= 1
+        self._reserved_scored -= tokens
+        self._reserved_flops -= _flops(parameters, tokens)
+        self._settled_scored += usage.scored_tokens
         self._settled_flops += usage.flops
 
     def _tokens_left(self, prompt_tokens: int, parameters: int) -> int:
@@ -88,6 +113,11 @@ class Ledger:
             flops = self.budget.flops - self._settled_flops - self._reserved_flops
             left = min(left, flops // _flops(parameters, 1) - prompt_tokens)
         return max(0, int(min(left, 2**31)))
+
+
+def scoring_usage(tokens: int, parameters: int) -> Usage:
+    """What a judge of `parameters` has spent that read so many tokens."""
+    return Usage(scored_tokens=tokens, flops=_flops(parameters, tokens))
 
 
 def with_flops(usage: Usage, parameters: int) -> Usage:

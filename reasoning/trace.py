@@ -40,7 +40,7 @@ class Scored(Event):
     """Candidates were given scores."""
 
     score: str  # the score's name
-    values: Mapping[int, float]  # by slot
+    values: Mapping[int, float]  # by slot; who was not judged is not in it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,13 +112,17 @@ class Result:
 def read_candidate(
     tokenizer: Tokenizer, answers: AnswerFormat, slot: int, prompt: Prompt, completion: Completion
 ) -> Candidate:
-    """A completion of the prompt as a candidate, with its text and its answer.
+    """A completion of the prompt as a candidate; as `read_trajectory`."""
+    return read_trajectory(tokenizer, answers, slot, Trajectory(prompt=prompt).extend(Step.of(completion)))
 
-    Where a completion was cut off, an answer at its very end does not count: "#53" of "#535" is not an answer.
+
+def read_trajectory(tokenizer: Tokenizer, answers: AnswerFormat, slot: int, trajectory: Trajectory) -> Candidate:
+    """A trajectory as a candidate, with its text and its answer.
+
+    Where it was cut off, an answer at its very end does not count: "#53" of "#535" is not an answer.
     """
-    text = tokenizer.decode(completion.token_ids)
+    text = tokenizer.decode(trajectory.generated_ids)
     found = answers.extract(text)
-    whole = completion.finish_reason in {FinishReason.EOS, FinishReason.STOP}
+    whole = trajectory.finish_reason in {FinishReason.EOS, FinishReason.STOP}
     cut = not whole and found.span is not None and found.span[1] >= len(text.rstrip())
-    trajectory = Trajectory(prompt=prompt).extend(Step.of(completion))
     return Candidate(slot=slot, trajectory=trajectory, text=text, answer=None if cut else found.value)

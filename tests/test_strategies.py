@@ -15,11 +15,13 @@ from reasoning.run import Run
 from reasoning.strategies import (
     RPC,
     STRATEGIES,
+    AdaptiveBestOfN,
     AdaptiveSelfConsistency,
     BestOfN,
     ConciseOrganizedPerception,
     EvidenceToGenerate,
     PerplexityConsistency,
+    PrunedBestOfN,
     RepeatedSampling,
     ResampleUntilAccepted,
     SelfConsistency,
@@ -30,6 +32,7 @@ from reasoning.strategies import (
     spell,
 )
 from reasoning.trace import Checked, Sampled, Stopped
+from tests.judges import TextJudge
 from tests.worlds import PROMPT, RandomModel, ShuffledDelivery, answers_table, settings
 from verifiers.workers import WorkerPool
 
@@ -63,14 +66,20 @@ ALL = [
     RPC(n=12, probability="token"),
     WeightedVote(n=12),
     WeightedVote(n=12, score="logprob", temperature=0.5),
+    BestOfN(n=12, score="prm"),
+    WeightedVote(n=12, score="prm_min", weighting="score"),
+    AdaptiveBestOfN(n=12, score="value"),
+    AdaptiveBestOfN(n=12, score="orm", annealing="none", batch=3),
+    PrunedBestOfN(n=12, score="value", mark=4),
 ]
 
 
-def solve(strategy, engine_of, *, problem="p", workers=None, **keywords):
+def solve(strategy, engine_of, *, problem="p", workers=None, judge_seed=0, **keywords):
     async def work():
         engine = engine_of()
+        judges = dict.fromkeys(("prm", "value", "orm"), TextJudge(seed=judge_seed))
         async with WorkerPool(size=1) as pool:
-            run = Run(settings(engine, check=Accepts("#3"), workers=pool, **keywords), problem)
+            run = Run(settings(engine, check=Accepts("#3"), workers=pool, judges=judges, **keywords), problem)
             return await execute(strategy, run, PROMPT)
 
     return asyncio.run(work())
@@ -88,7 +97,9 @@ def test_results_and_traces_do_not_depend_on_slots_or_on_the_order_of_arrival(st
     for slots in (1, 3):
         assert seen(solve(strategy, lambda slots=slots: ScriptedEngine(RandomModel(), slots=slots))) == expected
     for seed in range(3):
-        shuffled = solve(strategy, lambda seed=seed: ShuffledDelivery(ScriptedEngine(RandomModel()), seed))
+        shuffled = solve(
+            strategy, lambda seed=seed: ShuffledDelivery(ScriptedEngine(RandomModel()), seed), judge_seed=seed + 1
+        )
         assert seen(shuffled) == expected
 
 

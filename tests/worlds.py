@@ -57,7 +57,7 @@ class RandomModel:
 PROMPT = Prompt(question="q", token_ids=(QUESTION,))
 
 
-def settings(engine, *, max_tokens=64, budget=None, seed=0, check=None, workers=None, **sampling):
+def settings(engine, *, max_tokens=64, budget=None, seed=0, check=None, workers=None, judges=None, **sampling):
     return RunSettings(
         engines={"policy": engine},
         sampling=SamplingParams(seed=0, max_tokens=max_tokens, **sampling),
@@ -65,6 +65,7 @@ def settings(engine, *, max_tokens=64, budget=None, seed=0, check=None, workers=
         seed=seed,
         budget=budget or Budget(),
         check=check,
+        judges=judges or {},
         workers=workers,
     )
 

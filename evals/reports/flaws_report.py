@@ -11,6 +11,7 @@ import numpy as np
 from decoding.errors import ConfigError, DataError, StoreError, WorkerError
 from evals.estimators.flaws import BestAttempts, Payoff, PoolCurves, best_attempts, pool_curves, supposed_curves
 from evals.estimators.intervals import Floats, Interval, bootstrap_curves, bootstrap_ratio
+from evals.grade import CPU_SECONDS
 from evals.reports.figures import Pool, is_right, pool_depth, read_pool
 from evals.reports.report import title
 from evals.store import Row, read_config
@@ -20,7 +21,6 @@ from evals.tasks.registry import load_task
 from verifiers.base import Check
 from verifiers.workers import WorkerPool
 
-CHECK_SECONDS = 10.0  # CPU time that a check may take for one candidate, as in a run
 NAMES = ("right", "wrong", "false positives", "attempts", "value")
 
 
@@ -109,7 +109,7 @@ def flaws_of_supposed(folder: Path, completeness: float, soundness: float, payof
 
 async def accept_pool(check: Check, questions: Mapping[str, str], pool: Pool) -> tuple[dict[str, list[bool]], int]:
     """What a check says of each sample of a pool, in worker programs; and how many it did not get through."""
-    async with WorkerPool(size=os.cpu_count() or 1, cpu_seconds=CHECK_SECONDS) as workers:
+    async with WorkerPool(size=os.cpu_count() or 1, cpu_seconds=CPU_SECONDS) as workers:
 
         async def judge(question: str, texts: Sequence[str]) -> list[bool | None]:
             try:

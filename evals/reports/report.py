@@ -94,7 +94,9 @@ def read_results(folder: Path) -> dict[tuple[str, str], Row]:
 
 def title(config: Row) -> str:
     """A run in a few words."""
-    return f"{config['task']}, {config['model']}, temperature {config['sampling']['temperature']:g}"
+    judges = [f"{role} {judge['name']}" for role, judge in config.get("judges", {}).items() if judge.get("oracle")]
+    knows = f"; the judge knows the truth ({', '.join(judges)})" if judges else ""
+    return f"{config['task']}, {config['model']}, temperature {config['sampling']['temperature']:g}{knows}"
 
 
 def to_markdown(report: Report) -> str:

@@ -7,19 +7,24 @@ from typing import Any, get_type_hints
 
 from decoding.engine import Engine
 from decoding.errors import CapabilityError, ConfigError
+from reasoning.scores import Score, Scoring
+from reasoning.strategies.adaptive_best_of_n import AdaptiveBestOfN
 from reasoning.strategies.adaptive_self_consistency import AdaptiveSelfConsistency
 from reasoning.strategies.base import Strategy
 from reasoning.strategies.best_of_n import BestOfN
 from reasoning.strategies.concise_organized_perception import ConciseOrganizedPerception
 from reasoning.strategies.evidence_to_generate import EvidenceToGenerate
 from reasoning.strategies.perplexity_consistency import PerplexityConsistency
+from reasoning.strategies.pruned_best_of_n import PrunedBestOfN
 from reasoning.strategies.repeated_sampling import RepeatedSampling
 from reasoning.strategies.resample import ResampleUntilAccepted
 from reasoning.strategies.rpc import RPC
 from reasoning.strategies.self_consistency import SelfConsistency
 from reasoning.strategies.self_debug import SelfDebug
 from reasoning.strategies.weighted_vote import WeightedVote
+from verifiers.judges.types import Judge
 
+MAY_BE_ZERO = {"gamma", "rho"}
 STRATEGIES: Mapping[str, type[Any]] = {
     cls.name: cls
     for cls in (
@@ -34,17 +39,21 @@ STRATEGIES: Mapping[str, type[Any]] = {
         RPC,
         WeightedVote,
         SelfDebug,
+        AdaptiveBestOfN,
+        PrunedBestOfN,
     )
 }
 
 __all__ = [
     "RPC",
     "STRATEGIES",
+    "AdaptiveBestOfN",
     "AdaptiveSelfConsistency",
     "BestOfN",
     "ConciseOrganizedPerception",
     "EvidenceToGenerate",
     "PerplexityConsistency",
+    "PrunedBestOfN",
     "RepeatedSampling",
     "ResampleUntilAccepted",
     "SelfConsistency",
@@ -53,6 +62,7 @@ __all__ = [
     "WeightedVote",
     "parse_strategy",
     "require",
+    "scoring_of",
     "spell",
     "spell_short",
 ]
@@ -76,7 +86,7 @@ def parse_strategy(text: str) -> Strategy:
     strategy: Strategy = cls(**settings)
     for field in fields(cls):
         number = getattr(strategy, field.name)
-        if isinstance(number, int | float) and not number > 0:
+        if isinstance(number, int | float) and not (number > 0 or (number == 0 and field.name in MAY_BE_ZERO)):
             raise ConfigError(f"strategy {name!r}: {field.name} must be above 0, got {number}")
     return strategy
 
@@ -96,14 +106,26 @@ def spell_short(text: str) -> str:
     return f"{name}:{','.join(kept)}"
 
 
-def require(strategy: Strategy, engine: Engine) -> None:
-    """Refuse a pair that can't work, before the first token; raises ``CapabilityError``."""
-    missing = strategy.needs - engine.info.capabilities
+def scoring_of(strategy: Strategy) -> Score | None:
+    """The score of a strategy that has one."""
+    return strategy.scoring if isinstance(strategy, Scoring) else None
+
+
+def require(strategy: Strategy, engine: Engine, judges: Mapping[str, Judge] | None = None) -> None:
+    """Refuse what can't work, before the first token.
+
+    Raises ``CapabilityError`` for an engine that lacks something, ``ConfigError`` for a judge that is missing or gives
+    numbers that the strategy has no use for.
+    """
+    score = scoring_of(strategy)
+    missing = (strategy.needs | (score.needs if score else frozenset())) - engine.info.capabilities
     if missing:
         raise CapabilityError(
             f"{strategy.name} needs {', '.join(sorted(missing))}, which the engine {engine.info.engine} "
             "does not have here: see the table of `bethink models`"
         )
+    if isinstance(strategy, Scoring):
+        strategy.refuse(judges or {})
 
 
 def _value(name: str, key: str, text: str, kind: Any) -> Any:

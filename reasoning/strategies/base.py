@@ -1,11 +1,14 @@
 """What a strategy is, and what all sampling strategies do: draw candidates, all at once or one after another."""
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import ClassVar, Protocol
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol
 
 from decoding.engine import Capability
 from decoding.types import Completion, GenerationRequest
 from reasoning.run import Run
+from reasoning.score import Score, score_of
 from reasoning.selection import Vote
 from reasoning.trace import Sampled, Stopped, Voted
 from reasoning.trajectory import Candidate, Prompt, Result
@@ -51,37 +54,71 @@ class AllAtOnce:
         return self.n
 
 
-async def draw(run: Run, prompt: Prompt, n: int) -> list[Candidate]:
+async def draw(run: Run, prompt: Prompt, n: int, *, stage: str = "sample", pooled: bool = True) -> list[Candidate]:
     """Candidates for slots 0 .. n - 1, drawn side by side; fewer, from the first slots, where the budget ends.
 
-    A budget in tokens is reserved slot by slot, so under a tight one the slots are drawn in rounds.
+    A budget in tokens is reserved slot by slot, so under a tight one the slots are drawn in rounds. `stage` and
+    `pooled` are for prompts of a strategy's own (see `Run.request`).
     """
     candidates: list[Candidate] = []
-    while requests := reserve(run, prompt, len(candidates), n):
+    while requests := reserve(run, prompt, len(candidates), n, stage=stage, pooled=pooled):
         for completion in await run.gather(requests):
             candidates.append(read(run, prompt, len(candidates), completion))
     return candidates
 
 
-async def draw_in_order(run: Run, prompt: Prompt, n: int, batch: int) -> AsyncGenerator[Candidate, None]:
+async def draw_scored(run: Run, prompt: Prompt, n: int, score: Score) -> list[Candidate]:
+    """As `draw`, with scores; each candidate is scored as soon as it has ended."""
+    candidates: list[Candidate] = []
+    while requests := reserve(run, prompt, len(candidates), n):
+        first = len(candidates)
+
+        async def work(index: int, completion: Completion, first: int = first) -> Candidate:
+            candidate = run.candidate(first + index, prompt, completion)
+            return replace(candidate, score=await score_of(run, score, candidate))
+
+        for candidate in await run.each(requests, work):
+            record_sampled(run, candidate)
+            candidates.append(candidate)
+    score.tell(run, candidates)
+    return candidates
+
+
+async def draw_in_order(
+    run: Run, prompt: Prompt, n: int, batch: int, temperature: Callable[[int], float] | None = None
+) -> AsyncGenerator[Candidate, None]:
     """Candidates for slots 0 .. n - 1 one after another, with up to `batch` being drawn ahead.
 
     Whoever stops early cancels what was drawn ahead, and what it has seen depends on the slots alone, not on which of
-    them was fast. Close it (``aclosing``) to stop.
+    them was fast. Close it (``aclosing``) to stop. With a `temperature` for each slot they are not the pool's samples.
     """
     slot = 0
-    while requests := reserve(run, prompt, slot, min(n, slot + batch)):
+    while requests := reserve(run, prompt, slot, min(n, slot + batch), temperature=temperature):
         async with run.in_order(requests) as completions:
             async for completion in completions:
                 yield read(run, prompt, slot, completion)
                 slot += 1
 
 
-def reserve(run: Run, prompt: Prompt, first: int, end: int) -> Sequence[GenerationRequest]:
+def reserve(
+    run: Run,
+    prompt: Prompt,
+    first: int,
+    end: int,
+    *,
+    stage: str = "sample",
+    pooled: bool = True,
+    temperature: Callable[[int], float] | None = None,
+    max_tokens: int | None = None,
+) -> Sequence[GenerationRequest]:
     """Requests for slots `first` .. `end` - 1, as many as the budget has room for."""
     requests: list[GenerationRequest] = []
+    sampling: dict[str, Any] = {} if max_tokens is None else {"max_tokens": max_tokens}
     for slot in range(first, end):
-        request = run.request(prompt, "sample", slot)
+        if temperature is None:
+            request = run.request(prompt, stage, slot, pooled=pooled, **sampling)
+        else:
+            request = run.request(prompt, "tempered", slot, pooled=False, temperature=temperature(slot), **sampling)
         if request is None:
             break
         requests.append(request)
@@ -91,15 +128,33 @@ def reserve(run: Run, prompt: Prompt, first: int, end: int) -> Sequence[Generati
 def read(run: Run, prompt: Prompt, slot: int, completion: Completion) -> Candidate:
     """A completion of the prompt as a recorded candidate."""
     candidate = run.candidate(slot, prompt, completion)
+    record_sampled(run, candidate)
+    return candidate
+
+
+def record_sampled(run: Run, candidate: Candidate) -> None:
+    """Record that a trajectory has ended."""
+    reason = candidate.trajectory.finish_reason
+    assert reason is not None
     run.record(
         Sampled(
-            slot=slot,
-            tokens=len(completion.token_ids),
-            finish_reason=completion.finish_reason,
+            slot=candidate.slot,
+            tokens=len(candidate.trajectory.generated_ids),
+            finish_reason=reason,
             answer=candidate.answer,
         )
     )
-    return candidate
+
+
+def ranks(candidates: Sequence[Candidate]) -> list[float]:
+    """Scores to rank candidates by, [N]; who was not judged, for want of budget, comes last."""
+    return [-math.inf if candidate.score is None else candidate.score for candidate in candidates]
+
+
+def how_it_ended(candidates: Sequence[Candidate], n: int) -> str:
+    """``done`` if there are `n` candidates and all that answer were scored, else ``budget``."""
+    scored = all(candidate.score is not None for candidate in candidates if candidate.answer is not None)
+    return "done" if len(candidates) == n and scored else "budget"
 
 
 async def record_vote(run: Run, candidates: Sequence[Candidate], vote: Vote) -> None:

@@ -17,7 +17,7 @@ from typing import ClassVar
 from decoding.engine import Capability
 from reasoning.run import Run
 from reasoning.strategies.base import SAMPLING_NEEDS, result
-from reasoning.strategies.two_stage import ANSWER_LINE, answer, asked, prepare
+from reasoning.strategies.two_stage import ANSWER_LINE, TwoStage, answer, asked, prepare
 from reasoning.trajectory import Prompt, Result
 from verifiers.exact import last_match
 
@@ -32,23 +32,13 @@ _PERCEIVE = """Below are statements and a question. Do not answer the question y
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConciseOrganizedPerception:
+class ConciseOrganizedPerception(TwoStage):
     """Organised premises first, then n answers from them and a vote."""
 
     name: ClassVar[str] = "concise_organized_perception"
     needs: ClassVar[frozenset[Capability]] = SAMPLING_NEEDS
 
     n: int = 1
-
-    @property
-    def width(self) -> int:
-        """All answers at once."""
-        return self.n
-
-    @property
-    def most_samples(self) -> int:
-        """The answers, and the perception before them."""
-        return self.n + 1
 
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Perceive, reason, vote."""

@@ -15,7 +15,7 @@ from decoding.engine import Capability
 from decoding.errors import ConfigError
 from reasoning.run import Run
 from reasoning.strategies.base import SAMPLING_NEEDS, result
-from reasoning.strategies.two_stage import ANSWER_LINE, answer, asked, prepare
+from reasoning.strategies.two_stage import ANSWER_LINE, TwoStage, answer, asked, prepare
 from reasoning.trajectory import Prompt, Result
 
 CONTEXTS = ("evidence", "both")
@@ -29,7 +29,7 @@ _ANSWER = re.compile(r"^[^\w\n]{0,10}answer[^\w\n]{0,10}:.*$", re.IGNORECASE | r
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvidenceToGenerate:
+class EvidenceToGenerate(TwoStage):
     """Evidence first, then n answers from it and a vote."""
 
     name: ClassVar[str] = "evidence_to_generate"
@@ -41,16 +41,6 @@ class EvidenceToGenerate:
     def __post_init__(self) -> None:
         if self.context not in CONTEXTS:
             raise ConfigError(f"context must be {' or '.join(CONTEXTS)}, got {self.context!r}")
-
-    @property
-    def width(self) -> int:
-        """All answers at once."""
-        return self.n
-
-    @property
-    def most_samples(self) -> int:
-        """The answers, and the evidence before them."""
-        return self.n + 1
 
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """E step, G step, vote."""

@@ -22,13 +22,13 @@ from typing import ClassVar
 from decoding.engine import Capability
 from decoding.errors import ConfigError
 from reasoning.run import Run
-from reasoning.scores import score_by_name
+from reasoning.scores import LogProbability
 from reasoning.selection import perplexity_consistency, weighted
 from reasoning.strategies.base import SAMPLING_NEEDS, AllAtOnce, draw, record_vote, result
 from reasoning.trace import Event
 from reasoning.trajectory import Candidate, Prompt, Result
 
-SCORE_OF: Mapping[str, str] = {"path": "logprob", "token": "mean_logprob"}
+PROBABILITIES = ("path", "token")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,19 +56,20 @@ class PerplexityConsistency(AllAtOnce):
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw, weigh, vote."""
         candidates = await draw(run, prompt, self.n)
-        logs = await log_probabilities(run, candidates, self.probability)
+        logs = log_probabilities(candidates, self.probability)
         return await vote(run, candidates, logs, (), self.probability, self.n)
 
 
 def check_probability(probability: str) -> None:
     """Raises ``ConfigError`` for a probability that there is not."""
-    if probability not in SCORE_OF:
-        raise ConfigError(f"unknown probability {probability!r}: there are {', '.join(SCORE_OF)}")
+    if probability not in PROBABILITIES:
+        raise ConfigError(f"unknown probability {probability!r}: there are {', '.join(PROBABILITIES)}")
 
 
-async def log_probabilities(run: Run, candidates: Sequence[Candidate], probability: str) -> list[float]:
+def log_probabilities(candidates: Sequence[Candidate], probability: str) -> list[float]:
     """Of each candidate, [N] nats: of the whole path, or by the token."""
-    return await score_by_name(SCORE_OF[probability])(run, candidates)
+    score = LogProbability(per_token=probability == "token")
+    return [score.of(candidate) for candidate in candidates]
 
 
 async def vote(

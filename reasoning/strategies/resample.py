@@ -13,9 +13,7 @@ from decoding.engine import Capability
 from decoding.errors import ConfigError
 from reasoning.run import Run
 from reasoning.strategies.base import SAMPLING_NEEDS, draw_in_order, result
-from reasoning.trace import Checked
 from reasoning.trajectory import Candidate, Prompt, Result
-from verifiers.base import Check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,21 +38,14 @@ class ResampleUntilAccepted:
 
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw, check, stop at the first accepted."""
-        check = run.settings.check
-        if check is None:
+        if run.settings.check is None:  # before the first token
             raise ConfigError("resample needs a check: take a task that has one, or pass `check`")
         candidates: list[Candidate] = []
         async with aclosing(draw_in_order(run, prompt, self.k, self.batch)) as drawn:
             async for candidate in drawn:
                 candidates.append(candidate)
-                # A text that was cut off gives no answer, so it can't be the one that is taken.
-                answered = candidate.answer is not None
-                accepted = answered and await run.call(_accept, check, prompt.question, candidate.text)
-                run.record(Checked(slot=candidate.slot, check=check.name, oracle=check.oracle, accepted=accepted))
+                accepted = await run.accepts(candidate, self.name)
+                run.record_check(candidate, accepted)
                 if accepted:
                     return result(run, candidates, len(candidates) - 1, "accepted")
         return result(run, candidates, None, "exhausted" if len(candidates) == self.k else "budget")
-
-
-def _accept(check: Check, question: str, text: str) -> bool:
-    return check.accept(question, text)

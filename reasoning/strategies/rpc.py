@@ -47,7 +47,7 @@ class RPC(AllAtOnce):
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw, prune, weigh, vote."""
         candidates = await draw(run, prompt, self.n)
-        logs = await log_probabilities(run, candidates, self.probability)
+        logs = log_probabilities(candidates, self.probability)
         paths = [candidate.trajectory.generated_ids for candidate in candidates]
         classes = await run.classes(candidates)
         pruned, fit = prune_unlikely(classes, paths, logs, whole=self.probability == "path")

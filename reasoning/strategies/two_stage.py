@@ -9,13 +9,24 @@ from collections.abc import Callable
 from decoding.types import FinishReason
 from reasoning.run import Run
 from reasoning.selection import majority
-from reasoning.strategies.base import read, record_vote, result
+from reasoning.strategies.base import AllAtOnce, draw, record_vote, result
 from reasoning.trace import Prepared
-from reasoning.trajectory import Candidate, Prompt, Result
+from reasoning.trajectory import Result
 
 ANSWER_LINE = "End with a line of the form\nAnswer: your answer"
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 _WHOLE = frozenset({FinishReason.EOS, FinishReason.STOP})
+
+
+class TwoStage(AllAtOnce):
+    """A mixin for strategies that prepare once and then draw `n` answers."""
+
+    __slots__ = ()
+
+    @property
+    def most_samples(self) -> int:
+        """The answers, and the preparation before them."""
+        return self.n + 1
 
 
 async def prepare(run: Run, message: str, question: str, stage: str, keep: Callable[[str], str]) -> str | None:
@@ -40,7 +51,7 @@ async def prepare(run: Run, message: str, question: str, stage: str, keep: Calla
 async def answer(run: Run, message: str, question: str, n: int) -> Result:
     """Draw n solutions of the second prompt and take the answer that most of them give."""
     prompt = run.render([{"role": "user", "content": message}], question)
-    candidates = await _draw(run, prompt, n)
+    candidates = await draw(run, prompt, n, stage="answer", pooled=False)
     vote = majority(await run.classes(candidates))
     await record_vote(run, candidates, vote)
     return result(run, candidates, vote.index, "done" if len(candidates) == n else "budget")
@@ -52,20 +63,3 @@ def asked(question: str) -> str:
     mark = text.rfind("?")
     starts = [match.end() for match in _SENTENCE_END.finditer(text, 0, max(mark, 0))]
     return text[starts[-1] :] if starts else text
-
-
-async def _draw(run: Run, prompt: Prompt, n: int) -> list[Candidate]:
-    """Candidates for slots 0 .. n - 1, in rounds where the budget is tight, fewer where it ends."""
-    candidates: list[Candidate] = []
-    while len(candidates) < n:
-        requests = []
-        for slot in range(len(candidates), n):
-            request = run.request(prompt, "answer", slot, pooled=False)
-            if request is None:
-                break
-            requests.append(request)
-        if not requests:
-            break
-        for completion in await run.gather(requests):
-            candidates.append(read(run, prompt, len(candidates), completion))
-    return candidates

@@ -9,27 +9,30 @@ the scores of a verifier are added up (Li et al., arXiv 2206.02336; "best-of-n w
 A solution that comes twice votes twice, and one without an answer does not vote.
 """
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from decoding.engine import Capability
 from decoding.errors import ConfigError
+from reasoning.judging import judge_of
 from reasoning.run import Run
-from reasoning.scores import LogProbability, Score, score_by_name
+from reasoning.scores import LogProbability, Score, Scoring
 from reasoning.selection import in_proportion, weighted
-from reasoning.strategies.base import SAMPLING_NEEDS, AllAtOnce, draw, record_vote, result
-from reasoning.trace import Scored
+from reasoning.strategies.base import SAMPLING_NEEDS, AllAtOnce, draw_scored, how_it_ended, ranks, record_vote, result
 from reasoning.trajectory import Prompt, Result
+from verifiers.judges.types import Judge, ScoreKind
 
 WEIGHTINGS = ("softmax", "score")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WeightedVote(AllAtOnce):
+class WeightedVote(AllAtOnce, Scoring):
     """Vote of n samples, weighted by a score."""
 
     name: ClassVar[str] = "weighted_vote"
-    needs: ClassVar[frozenset[Capability]] = SAMPLING_NEEDS | {Capability.LOGPROBS}
+    needs: ClassVar[frozenset[Capability]] = SAMPLING_NEEDS  # and the score's
 
     n: int = 16
     score: str | Score = "mean_logprob"  # a name of reasoning.scores, or a score
@@ -40,25 +43,28 @@ class WeightedVote(AllAtOnce):
         # What is wrong is refused when it is typed, not after the sampling.
         if self.weighting not in WEIGHTINGS:
             raise ConfigError(f"unknown weighting {self.weighting!r}: there are {', '.join(WEIGHTINGS)}")
-        if isinstance(self._score(), LogProbability) and self.weighting == "score":
+        if isinstance(self.scoring, LogProbability) and self.weighting == "score":
             raise ConfigError("log-probabilities are negative and can't be weights: take weighting=softmax")
+
+    def refuse(self, judges: Mapping[str, Judge]) -> None:
+        """Raises ``ConfigError`` if the score can't work with these judges, or can't be a weight."""
+        score = self.scoring
+        score.refuse(judges)
+        kind = None if score.role is None else judge_of(judges, score.role).info.kind
+        if self.weighting == "score" and kind not in (None, ScoreKind.PROBABILITY):
+            raise ConfigError(f"the score {score.name} is a {kind} and may be negative: take weighting=softmax")
 
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Draw, score, vote."""
-        score = self._score()
-        drawn = await draw(run, prompt, self.n)
-        values = await score(run, drawn)
-        run.record(Scored(score=score.name, values={c.slot: v for c, v in zip(drawn, values, strict=True)}))
-        classes = await run.classes(drawn)
-        vote = weighted(classes, self._weights(values, [label is not None for label in classes]))
-        await record_vote(run, drawn, vote)
-        candidates = [replace(candidate, score=value) for candidate, value in zip(drawn, values, strict=True)]
-        return result(run, candidates, vote.index, "done" if len(drawn) == self.n else "budget")
+        candidates = await draw_scored(run, prompt, self.n, self.scoring)
+        classes = await run.classes(candidates)
+        weights = self._weights(ranks(candidates), [label is not None for label in classes])
+        vote = weighted(classes, weights)
+        await record_vote(run, candidates, vote)
+        return result(run, candidates, vote.index, how_it_ended(candidates, self.n))
 
     def _weights(self, values: list[float], voting: list[bool]) -> list[float]:
         if self.weighting == "softmax":
             return in_proportion([value / self.temperature for value in values], voting).weights
-        return [value if votes else 0.0 for value, votes in zip(values, voting, strict=True)]
-
-    def _score(self) -> Score:
-        return score_by_name(self.score) if isinstance(self.score, str) else self.score
+        unjudged = -math.inf
+        return [value if votes and value != unjudged else 0.0 for value, votes in zip(values, voting, strict=True)]

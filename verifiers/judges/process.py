@@ -47,6 +47,7 @@ class ReadingJudge:
             parameters=sum(each.info.parameters for each in self._readers),
             context_length=min(each.info.context_length for each in self._readers),
             verified=verified,
+            aggregate=format.aggregate,
         )
         try:
             format.read_out.columns(reader.tokenizer)
@@ -59,18 +60,15 @@ class ReadingJudge:
         """Name, kind and limits."""
         return self._info
 
-    @property
-    def aggregate(self) -> str:
-        """How the model's authors make one number of the steps'."""
-        return self._format.aggregate
-
     def split(self, text: str) -> tuple[str, ...]:
         """The steps of a whole text, by the format's rule; at least one."""
         return self._format.split(text)
 
     def tokens(self, solution: Solution) -> int:
-        """Tokens of the rendered solution, for each model that reads it."""
-        return len(self._readers) * len(self._render(solution).token_ids)
+        """Tokens of the rendered solution, for each model and each pass that reads it."""
+        rendered = self._render(solution)
+        passes = sum(position + 1 for position in rendered.positions)
+        return sum(len(rendered.token_ids) if reader.info.one_pass else passes for reader in self._readers)
 
     async def aclose(self) -> None:
         """Close the readers."""

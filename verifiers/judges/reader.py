@@ -33,6 +33,7 @@ class ReaderInfo:
     parameters: int  # 0: unknown
     context_length: int  # tokens
     prefix_cache: bool  # whether what was computed for a prefix is kept for what follows it
+    one_pass: bool = True  # whether all positions of a row are read in one pass; else each may cost all before it
 
 
 class Reader(Protocol):

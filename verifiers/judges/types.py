@@ -59,6 +59,7 @@ class JudgeInfo:
     context_length: int  # tokens
     oracle: bool = False  # whether the truth went into it
     verified: bool = True  # whether the format was checked against the model's real tokenizer
+    aggregate: str = "last"  # how its authors make one number of the steps' (`AGGREGATIONS`)
 
 
 class Judge(Protocol):

@@ -77,6 +77,7 @@ class EngineReader:
             parameters=told.parameters,
             context_length=known_context(told.model, told.context_length) - 1,  # one token has to be drawn
             prefix_cache=Capability.PREFIX_CACHE in told.capabilities,
+            one_pass=False,
         )
 
     @property
