@@ -71,6 +71,18 @@ EMBEDDED: Mapping[str, EmbeddedModel] = MappingProxyType(
             origin="shipped with bethink; `bethink train policy --size small` makes it again",
             size="109,760 parameters, 0.4 MB",
         ),
+        "reference-prm": EmbeddedModel(
+            description="judge of the reference world: is each step right?",
+            licence="Apache-2.0",
+            origin="shipped with bethink; `bethink train prm` makes one",
+            size="1,285,504 parameters, 5.1 MB",
+        ),
+        "reference-value": EmbeddedModel(
+            description="judge of the reference world: how probable is a right end?",
+            licence="Apache-2.0",
+            origin="shipped with bethink; `bethink train value` makes one",
+            size="1,282,689 parameters, 5.1 MB",
+        ),
         "smollm2-135m-instruct": EmbeddedModel(
             description="SmolLM2-135M-Instruct (Q4_1, unpacked to float32): real language, weak at sums",
             licence="Apache-2.0",
