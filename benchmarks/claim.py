@@ -27,3 +27,12 @@ def evaluate(folder: Path, task: str, model: str, limit: int, *rest: str) -> Non
     """Run `bethink eval` into a folder; what is there already is not done again."""
     head = [sys.executable, "-m", "bethink", "eval", task, "--model", model, "--limit", str(limit)]
     subprocess.run([*head, "--out", str(folder), *rest], check=True, stdout=subprocess.DEVNULL)
+
+
+def tests(*names: str) -> Shown:
+    """Run whole test modules, the real engines included; nothing may be skipped."""
+    files = [f"tests/{name}.py" for name in names]
+    line = [sys.executable, "-m", "pytest", "-m", "engine or not engine", *files]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
+    return Shown(done.returncode == 0 and "skipped" not in last, last)

@@ -1,11 +1,9 @@
 """Claims about answers, figures and choosing by probability, and about an engine behind a server."""
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 
-from benchmarks.claim import ROOT, Claim, Shown
+from benchmarks.claim import Claim, Shown
 from verifiers.base import Outcome
 
 
@@ -122,11 +120,7 @@ def coverage_laws(data: Path, out: Path) -> Shown:
 
 def laws(data: Path, out: Path) -> Shown:
     """Resampling against simulation, PC against exact masses, RPC without pruning, planted parameters: their tests."""
-    files = [f"tests/test_{name}.py" for name in ("flaws", "rpc", "selection", "coverage", "metrics", "grading")]
-    line = [sys.executable, "-m", "pytest", "-m", "engine or not engine", *files]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
-    return Shown(done.returncode == 0 and "skipped" not in last, last)
+    return tests(*(f"test_{name}" for name in ("flaws", "rpc", "selection", "coverage", "metrics", "grading")))
 
 
 def selection(data: Path, out: Path) -> Shown:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.claim import ROOT, Claim, Shown, evaluate
+from benchmarks.claim import ROOT, Claim, Shown, evaluate, tests
 from evals.data import Row, read_jsonl
 from evals.tasks.code import read_gzip
 
@@ -31,11 +31,7 @@ def canonical(data: Path, out: Path) -> Shown:
 
 def hostile(data: Path, out: Path) -> Shown:
     """Hostile programs, each with its control; nothing is left behind; 1 and N workers agree."""
-    files = [f"tests/test_sandbox{name}.py" for name in ("", "_hostile", "_data")]
-    line = [sys.executable, "-m", "pytest", "-m", "engine or not engine", *files]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
-    return Shown(done.returncode == 0 and "skipped" not in last, last)
+    return tests("test_sandbox", "test_sandbox_hostile", "test_sandbox_data")
 
 
 def speed(data: Path, out: Path) -> Shown:

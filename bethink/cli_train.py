@@ -51,9 +51,9 @@ def add_train(app: typer.Typer) -> None:
 
 def policy(
     folder: Out,
-    size: Annotated[str, typer.Option(help="base or small.")] = "base",
+    size: Annotated[str, typer.Option(help="base or small; judge-body: what the shipped judges begin with.")] = "base",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps; the recipe's own if left out.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights and data.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of weights and data; the recipe's own if left out.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train a policy for the reference world; minutes on two cores.
@@ -70,7 +70,8 @@ def policy(
 
     if size not in RECIPES:
         raise ConfigError(f"there is no policy of size {size!r}: there are {', '.join(RECIPES)}")
-    recipe = replace(RECIPES[size], seed=seed, steps=steps or RECIPES[size].steps)
+    usual = RECIPES[size]
+    recipe = replace(usual, seed=usual.seed if seed is None else seed, steps=steps or usual.steps)
     model = train(
         recipe,
         device=device,

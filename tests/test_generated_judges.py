@@ -478,11 +478,13 @@ def test_self_evaluation_is_the_models_own_law():
     judge = SelfEvaluation(engine, query="#", good="1", bad="2")
     assert isinstance(judge, ValueModel)
     assert not isinstance(judge, ProcessRewardModel)
-    for ids in ((5,), (5, 6, 7), (5, 6, 0)):  # the last one has ended
+    for ids in ((5,), (5, 6, 7), (5, 6)):
         law = model.law((*ids, 1))
-        found = judged(judge, replace(SOLUTION, token_ids=ids), method="value")
-        assert found.scores == pytest.approx((law[2] / (law[2] + law[3]),), abs=1e-12)
-        assert found.usage == Usage(scored_tokens=len(ids) + 2, flops=2.0 * PARAMETERS * (len(ids) + 2))
+        # A solution that has ended is asked about where it ended, as the models are trained to be.
+        for written in (ids, (*ids, 0)):
+            found = judged(judge, replace(SOLUTION, token_ids=written), method="value")
+            assert found.scores == pytest.approx((law[2] / (law[2] + law[3]),), abs=1e-12)
+            assert found.usage == Usage(scored_tokens=len(ids) + 2, flops=2.0 * PARAMETERS * (len(ids) + 2))
         assert judge.tokens(replace(SOLUTION, token_ids=ids)) == len(ids) + 2
 
 
@@ -572,5 +574,6 @@ def test_self_evaluation_of_the_reference_policy():
         judge = SelfEvaluation(opened, **REFERENCE)
         ids = opened.engine.tokenizer.encode("12,+30,-2\n12+30=42\n")
         mask, yes, no = opened.engine.tokenizer.raw.convert_tokens_to_ids(["<mask>", "<yes>", "<no>"])
-        found = judged(judge, replace(SOLUTION, token_ids=ids), method="value")
-        assert found.scores == pytest.approx((forward("reference-base", [*ids, mask], (yes, no)),), abs=1e-5)
+        for written in (ids, (*ids, *opened.engine.tokenizer.eos_token_ids)):
+            found = judged(judge, replace(SOLUTION, token_ids=written), method="value")
+            assert found.scores == pytest.approx((forward("reference-base", [*ids, mask], (yes, no)),), abs=1e-5)

@@ -253,6 +253,14 @@ def test_a_policy_that_judges_itself_writes_as_before(policy, tmp_path):
     assert figures["kl"] < loose["kl"]
     said = json.loads((tmp_path / "kept" / "judge.json").read_text())
     assert said == {"role": "value", "format": "self-evaluation", "query": "<mask>", "good": "<yes>", "bad": "<no>"}
+    judge = open_judge(str(tmp_path / "kept"), backend="transformers")
+    try:
+        assert judge.info.format == "self-evaluation"
+        ids = (*RIGHT.prompt_token_ids, *RIGHT.token_ids)
+        solution = Solution(question=RIGHT.question, steps=RIGHT.steps, token_ids=ids)
+        assert 0 < asyncio.run(judge.value(solution)).scores[0] < 1
+    finally:
+        asyncio.run(judge.aclose())
 
 
 @pytest.mark.parametrize(

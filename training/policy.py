@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from decoding.models import resolve
 from evals.tasks.reference import Chain, generate
 
 if TYPE_CHECKING:
@@ -45,13 +46,27 @@ class PolicyRecipe:
     warmup: int = 200
     weight_decay: float = 0.01
     seed: int = 0
+    start: str | None = None  # whose weights it begins with, of the same shape; None: they are drawn
 
 
 RECIPES: Mapping[str, PolicyRecipe] = {
     "base": PolicyRecipe(hidden=128, layers=4, heads=4, feed_forward=384, steps=1200),
     "small": PolicyRecipe(hidden=64, layers=2, heads=2, feed_forward=192, steps=3000),
+    "judge-body": PolicyRecipe(
+        hidden=128,
+        layers=4,
+        heads=4,
+        feed_forward=384,
+        steps=800,
+        difficulties=(2, 10),
+        learning_rate=1e-3,
+        warmup=50,
+        seed=1,
+        start="reference-base",
+    ),
 }
-"""The policies that bethink ships. They stop early on purpose: a policy that is always right has nothing to search."""
+"""The policies that bethink ships, which stop early on purpose: a policy that is always right has nothing to search.
+And what its judges begin with, which goes on, since a judge has to know what the policy gets wrong."""
 
 
 class Progress(NamedTuple):
@@ -88,9 +103,12 @@ def tokenizer() -> "PreTrainedTokenizerFast":
 
 
 def untrained(recipe: PolicyRecipe) -> "LlamaForCausalLM":
-    """A policy with the recipe's shape and freshly drawn weights."""
+    """A policy with the recipe's shape, and weights that are drawn or those it begins with."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    if recipe.start is not None:
+        begun: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(resolve(recipe.start).path)
+        return begun
     torch.manual_seed(recipe.seed)
     config = LlamaConfig(
         vocab_size=len(SPECIAL) + len(CHARACTERS),

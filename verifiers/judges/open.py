@@ -64,6 +64,8 @@ def open_judge(
         if format is not None:
             raise ConfigError(f"{name} writes, in a format of its own: leave format={format!r} out")
         return _open_writing(entry, backend, options)
+    if entry is None and (asked := _own_query(Path(name).expanduser())):
+        return _open_writing(JUDGES["self-evaluation"], backend, {"model": name, **asked, **options})
     return _open_reading(_wanted(name, entry, role, backend, format, options), backend, options)
 
 
@@ -130,6 +132,13 @@ def _said_by_folder(folder: Path) -> dict[str, Any]:
     if architecture.endswith("ForSequenceClassification") and outputs == 1:
         return {"format": "chat-reward"}
     return {}
+
+
+def _own_query(folder: Path) -> dict[str, Any]:
+    """How a model that `bethink train self-eval` made wants to be asked; empty for all others."""
+    path = folder / "judge.json"
+    said = read_json(path) if path.is_file() else {}
+    return {key: said[key] for key in ("query", "good", "bad")} if said.get("format") == "self-evaluation" else {}
 
 
 def _refuse(source: ModelSource) -> str:

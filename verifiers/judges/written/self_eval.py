@@ -75,11 +75,11 @@ class SelfEvaluation(EngineJudge):
             )
         # The token that is drawn does not matter, only its law, which no seed changes.
         greedy = SamplingParams(seed=0, temperature=0.0, logprobs=False)
-        chain = Chain(self._opened, solution.token_ids + self._behind(solution), greedy, lambda call: call)
+        chain = Chain(self._opened, self._unended(solution) + self._query, greedy, lambda call: call)
         score = await chain.ask(self._pair)
         return Judgement(scores=(0.5 if score is None else score,), usage=chain.usage)
 
-    def _behind(self, solution: Solution) -> tuple[int, ...]:
-        """The query; without its first id where that ends the turn and the policy has ended it already."""
+    def _unended(self, solution: Solution) -> tuple[int, ...]:
+        """The ids without the one by which the policy ended: the query stands where it stood, or says so itself."""
         ended = solution.token_ids[-1] in self._engine.tokenizer.eos_token_ids
-        return self._query[1:] if ended and self._query[0] == solution.token_ids[-1] else self._query
+        return solution.token_ids[:-1] if ended else solution.token_ids
