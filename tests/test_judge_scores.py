@@ -363,6 +363,29 @@ def test_results_of_the_exact_judge_say_so_and_are_right(tmp_path):
         assert (row["outcome"] == "correct") == solved  # all right is right at the end, and the reverse nearly always
 
 
+@pytest.mark.engine
+def test_the_shipped_judges_steer_a_real_run(tmp_path):
+    request = Request(
+        task="reference:4",
+        strategies=["best_of_n:n=8,score=prm", "weighted_vote:n=8,score=value,weighting=score"],
+        model="reference-base",
+        engine="transformers",
+        limit=12,
+        judges=JudgeChoice(named={"prm": "reference-prm", "value": "reference-value"}),
+    )
+    run_plan(make_plan(request), tmp_path, {})
+    judges = read_config(tmp_path)["config"]["judges"]
+    assert [judges[role]["oracle"] for role in ("prm", "value")] == [False, False]
+    assert all(judges[role]["verified"] and judges[role]["revision"] for role in ("prm", "value"))
+    rows = read_rows(tmp_path, "results")
+    assert len(rows) == 24
+    for row in rows:
+        assert row["outcome"] != "error"
+        assert row["usage"]["scored_tokens"] > 0
+        (scored,) = [event for event in row["trace"] if event["event"] == "Scored"]
+        assert all(0 <= score <= 1 for score in scored["values"].values())
+
+
 def test_an_interrupt_closes_the_judges(tmp_path, shelf, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
