@@ -22,7 +22,7 @@ from decoding.smollm2 import GGUF_SHA256, smollm2_folder
 from decoding.tokenizers import HuggingFaceTokenizer, find_eos_token_ids, read_json
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py"]
+_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py", "value_head.bin", "value_head.pth"]
 _UNWANTED = ["consolidated*", "*/*"]  # second copies of the weights in other layouts
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 _SAMPLE = 1 << 20  # bytes
@@ -74,13 +74,13 @@ EMBEDDED: Mapping[str, EmbeddedModel] = MappingProxyType(
         "reference-prm": EmbeddedModel(
             description="judge of the reference world: is each step right?",
             licence="Apache-2.0",
-            origin="shipped with bethink; `bethink train prm` makes one",
+            origin="shipped with bethink; docs/judges.md has the commands that make it again",
             size="1,285,504 parameters, 5.1 MB",
         ),
         "reference-value": EmbeddedModel(
             description="judge of the reference world: how probable is a right end?",
             licence="Apache-2.0",
-            origin="shipped with bethink; `bethink train value` makes one",
+            origin="shipped with bethink; docs/judges.md has the commands that make it again",
             size="1,282,689 parameters, 5.1 MB",
         ),
         "smollm2-135m-instruct": EmbeddedModel(

@@ -128,10 +128,10 @@ def _loss(
 
 
 def _divergences(model: JudgeModel, before: JudgeModel, batch: Batch, hidden: torch.Tensor) -> torch.Tensor:
-    """KL(before, now) of the next token at every position before a row's first read, nats, [N]."""
-    first = torch.full((len(batch.ids),), batch.ids.shape[1], dtype=torch.int64)
-    first = first.scatter_reduce(0, batch.rows, batch.positions, "amin")
-    inside = torch.arange(batch.ids.shape[1])[None, :] < first[:, None]
+    """KL(before, now) of the next token at every position before a row's last read, nats, [N]."""
+    last = torch.zeros(len(batch.ids), dtype=torch.int64)
+    last = last.scatter_reduce(0, batch.rows, batch.positions, "amax")
+    inside = torch.arange(batch.ids.shape[1])[None, :] < last[:, None]
     with torch.no_grad():
         old = before.model.get_output_embeddings()(before.features(batch.ids)[inside]).log_softmax(-1)
     new = model.model.get_output_embeddings()(hidden[inside]).log_softmax(-1)

@@ -61,7 +61,7 @@ def compress(
     """Merge steps `first` and ``first + 1`` into one, which has the label of the later.
 
     Hierarchical node compression, of Wang et al. 2025, *Towards Hierarchical Multi-Step Reward Models*, arXiv
-    2503.13551, section 4.2: coarser steps from the same labels, for nothing. `joint` stands between the two texts.
+    2503.13551: coarser steps from the same labels, for nothing. `joint` stands between the two texts.
     """
     merged = steps[first] + joint + steps[first + 1]
     return (

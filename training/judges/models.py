@@ -73,8 +73,8 @@ def build(role: str, start: str, *, fresh: bool, seed: int, layers: int = 0) -> 
         start: Whose weights it begins with, as `decoding.models.resolve` finds it.
         fresh: Take its shape alone and draw the weights.
         seed: Of weights that are drawn.
-        layers: More of them on top, which begin as the identity (Wu et al. 2024, *LLaMA Pro*, arXiv 2401.02415,
-            section 3.2). What a policy expects of a token is known behind its last layer alone, and to find the token
+        layers: More of them on top, which begin as the identity (Wu et al. 2024, *LLaMA Pro*, arXiv 2401.02415).
+            What a policy expects of a token is known behind its last layer alone, and to find the token
             that was not expected takes attention to that.
 
     Raises:
