@@ -22,7 +22,7 @@ from decoding.smollm2 import GGUF_SHA256, smollm2_folder
 from decoding.tokenizers import HuggingFaceTokenizer, find_eos_token_ids, read_json
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py", "value_head.bin", "value_head.pth"]
+_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py", "value_head.*"]
 _UNWANTED = ["consolidated*", "*/*"]  # second copies of the weights in other layouts
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 _SAMPLE = 1 << 20  # bytes
