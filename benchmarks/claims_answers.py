@@ -3,9 +3,9 @@
 import math
 from pathlib import Path
 
-from benchmarks.claim import Claim, Shown
+from benchmarks.claim import Claim, Shown, tests
 from verifiers.base import Outcome
-from benchmarks.claim import ROOT, Claim, Shown, tests
+
 
 def gold(data: Path, out: Path) -> Shown:
     """MATH-500: each gold is cut from its solution, right against itself, and right when it is spelt in another way."""
