@@ -184,6 +184,7 @@ def test_completions_are_counted_from_the_prefix_and_go_on(policy, tmp_path):
     assert complete(recipe, rollouts, tmp_path, samples=3) == tallies
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("role", ["prm", "value"])
 def test_one_seed_gives_the_same_bytes_and_the_judge_that_was_measured(role, policy, tmp_path):
     recipe = tiny(policy, role)
@@ -214,6 +215,7 @@ async def _judged(name, role):
         await judge.aclose()
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("trained", ["head", "lora"])
 @pytest.mark.parametrize("role", ["prm", "value"])
 def test_a_head_leaves_the_body_alone_and_adapters_are_merged(role, trained, policy, tmp_path):
@@ -246,6 +248,7 @@ def test_padding_does_not_change_what_is_read(policy):
     assert read_scores(model, [short, long])[0] == pytest.approx(read_scores(model, [short])[0], abs=1e-6)
 
 
+@pytest.mark.engine
 def test_a_policy_that_judges_itself_writes_as_before(policy, tmp_path):
     recipe = tiny(policy, "self-eval", completions=2, completed=20)
     figures = train_judge(recipe, tmp_path / "kept", data=tmp_path / "data")
@@ -278,6 +281,7 @@ def test_recipes_that_cannot_work_are_refused(changes):
         JudgeRecipe(**{"role": "prm", "labels": "exact", **changes})
 
 
+@pytest.mark.engine
 def test_the_command_line_trains_a_judge_by_completions(policy, tmp_path):
     app = typer.Typer()
     add_train(app)
