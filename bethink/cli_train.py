@@ -22,7 +22,12 @@ Tasks = Annotated[list[str] | None, typer.Option("--task", help="As in eval; rep
 Problems = Annotated[int | None, typer.Option(help="Of each task; the recipe's own if left out.")]
 Samples = Annotated[int | None, typer.Option(help="Solutions of a problem.")]
 Trained = Annotated[
-    str | None, typer.Option("--train", help="all; top: layers put on top; head: on frozen hidden states; lora (PEFT).")
+    str | None,
+    typer.Option(
+        "--train",
+        help="all; top: layers put on top; head: on frozen hidden states; lora (PEFT); likelihood: how little a model "
+        "that knows the world expected a token, nothing but two numbers fitted.",
+    ),
 ]
 Layers = Annotated[int | None, typer.Option(help="Put on top of the policy's, as the identity; top needs some.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin with weights that are drawn, not the policy's.")]
@@ -209,7 +214,7 @@ def _recipe(
         return {key: tuple(v) if isinstance(v, list) else v for key, v in options.items() if v is not None}
 
     recipe = RECIPES[role]
-    if changes["trained"] in ("head", "lora") or changes.get("fresh"):
+    if changes["trained"] in ("head", "lora", "likelihood") or changes.get("fresh"):
         recipe = replace(recipe, trained="all", layers=0)  # these begin with the policy's own layers
     if changes.get("labels", recipe.labels) not in ("exact", "outcome"):
         recipe = replace(recipe, dense=False)

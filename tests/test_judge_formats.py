@@ -19,7 +19,7 @@ from verifiers.judges.formats import FORMATS, format_by_name
 from verifiers.judges.open import open_judge
 from verifiers.judges.process import PrefixValue, SolutionReward, StepJudge
 from verifiers.judges.reader import Head, ReaderInfo, Readings
-from verifiers.judges.readouts import LogRatio, Scalar, TokenPair, TwoClasses
+from verifiers.judges.readouts import LeastLikely, LogRatio, Scalar, TokenPair, TwoClasses
 from verifiers.judges.splits import AtDelimiter, AtEndings, AtHeadings, Undivided
 from verifiers.judges.types import OutcomeRewardModel, ProcessRewardModel, ScoreKind, Solution, ValueModel
 
@@ -99,7 +99,7 @@ COLUMNS = {Head.CLASSES: 2, Head.SCALAR: 1, Head.TOKENS: 2, Head.TEXT: 1}
 def judge_of(name, tokenizer, **settings):
     judged = format_by_name(name)
     columns = COLUMNS[judged.read_out.head]
-    second = Told(tokenizer, columns, shift=0.5) if judged.read_out.head is Head.TEXT else None
+    second = Told(tokenizer, columns, shift=0.5) if judged.read_out.models == 2 else None
     reader = Told(tokenizer, columns, **settings)
     return StepJudge(reader, judged, name=f"a {name}", reference=second), reader
 
@@ -206,7 +206,7 @@ def test_pieces_keep_newlines_apart_where_a_whole_text_merges_them(tokenizer):
 
 def test_stored_ids_are_those_of_the_tokenizers_that_are_recorded(reference):
     stored = json.loads(FIXTURE.read_text())
-    assert set(stored) == set(FORMATS) - {"reference-prm", "reference-value", "alphamath-value"}
+    assert set(stored) == set(FORMATS) - {"reference-prm", "reference-value", "reference-lm", "alphamath-value"}
     for name, entry in stored.items():
         assert entry["sha256"] == CHECKED[name].sha256
         assert len(entry["positions"]) == len(entry["steps"])
@@ -274,7 +274,7 @@ def test_a_judge_reads_its_positions_and_tells_what_it_cost(name, tokenizer):
     assert judge.tokens(solution) == models * len(rendered.token_ids)
     assert done.usage.scored_tokens == models * (len(rendered.token_ids) - 2)
     assert (done.usage.scored_tokens_cached, done.usage.flops) == (2 * models, 20.0 * done.usage.scored_tokens)
-    if models == 1:
+    if FORMATS[name].read_out.head is not Head.TEXT:
         assert reader.asked == [(rendered.token_ids, rendered.positions)]
         rows = [[reader.number(rendered.token_ids, p, c) for c in range(reader._columns)] for p in rendered.positions]
         assert done.scores == FORMATS[name].read_out.scores(rows)
@@ -352,7 +352,7 @@ def test_the_catalogue_names_what_can_be_opened():
             assert written.format == entry.format
         else:
             assert ROLE_OF_FORMAT[entry.format] == entry.role
-            assert (entry.reference is not None) == (FORMATS[entry.format].read_out.head is Head.TEXT)
+            assert (entry.reference is not None) == (FORMATS[entry.format].read_out.models == 2)
     assert [name for name, entry in JUDGES.items() if entry.verified] == [
         "reference-prm",
         "reference-value",
@@ -442,3 +442,23 @@ def test_models_prints_judges_and_what_was_not_verified(capsys, monkeypatch):
         assert entry.format in lines[name]
         assert lines[name].split()[-1] == ("verified" if entry.verified else "unverified")
     assert "embedded" in lines["reference-prm"] or "reference-prm" in EMBEDDED
+
+
+def test_a_likelihood_is_that_of_the_least_expected_token_so_far():
+    read_out = LeastLikely(slope=2.0, intercept=1.0)
+    logprobs = [-0.1, -3.0, -0.2, -5.0, -0.0]
+    expected = [1 / (1 + math.exp(-(2.0 * min(logprobs[: end + 1]) + 1.0))) for end in range(5)]
+    assert read_out.scores([[each] for each in logprobs]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_shipped_prm_finds_the_wrong_step():
+    """One trained on labels alone had learnt which questions are hard, and gave wrong lines as much as right ones."""
+    judge = open_judge("reference-prm", threads=1)
+    try:
+        right = Solution(question="47,+38,*6\n", steps=("47+38=85", "85*6=510", "#510"))
+        wrong = Solution(question="47,+38,*6\n", steps=("47+38=85", "85*6=540", "#540"))
+        scores = [asyncio.run(judge.score_steps(solution)).scores for solution in (right, wrong)]
+    finally:
+        asyncio.run(judge.aclose())
+    assert min(scores[0]) > 0.5
+    assert [score > 0.5 for score in scores[1]] == [True, False, False]

@@ -14,7 +14,7 @@ from decoding.errors import ConfigError, ModelError
 from decoding.models import resolve
 
 GOOD, BAD, QUERY = "<yes>", "<no>", "<mask>"
-TRAINED = ("all", "top", "head", "lora")
+TRAINED = ("all", "top", "head", "lora", "likelihood")
 
 
 class PairModel(nn.Module):

@@ -22,6 +22,8 @@ from training.judges.labels import (
     exact_length,
     outcome_labels,
 )
+from training.judges.likelihood import FORMAT as LIKELIHOOD
+from training.judges.likelihood import fit_least_likely, least_likely
 from training.judges.models import BAD, GOOD, QUERY, TRAINED, JudgeModel, build, make_trainable, save_model, token
 from training.judges.report import Scored, measure, write_report
 from training.judges.rollouts import Rollout, RolloutRecipe, roll_out
@@ -40,7 +42,7 @@ class JudgeRecipe:
     labels: str  # exact, outcome, hard, soft (see `labels`); of self-eval: soft
     start: str = "reference-base"  # whose weights or shape it begins with
     fresh: bool = False  # the shape alone: weights are drawn
-    trained: str = "all"  # all, top (layers that were put on top, and head), head, lora (adapters and head)
+    trained: str = "all"  # all, top (layers on top, and head), head, lora (adapters and head), likelihood (see there)
     layers: int = 0  # put on top of those of `start`
     rank: int = 8  # of adapters
     completions: int = 4  # of a prefix, for Monte-Carlo labels
@@ -62,6 +64,8 @@ class JudgeRecipe:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
         if self.role == "self-eval" and self.labels != "soft":
             raise ConfigError("self-evaluation is trained on soft labels: shares of completions are compared")
+        if self.trained == "likelihood" and (self.role == "self-eval" or self.layers):
+            raise ConfigError("a likelihood is that of a language model as it stands: no layers, no self-evaluation")
         if self.trained == "top" and not self.layers:
             raise ConfigError("there is no top to train: give layers, or train the head")
         if self.fresh and self.trained != "all":
@@ -82,6 +86,8 @@ class JudgeRecipe:
     @property
     def format(self) -> str:
         """The judge's format by name."""
+        if self.trained == "likelihood":
+            return LIKELIHOOD
         return {"prm": "reference-prm", "value": "reference-value"}.get(self.role, "self-evaluation")
 
 
@@ -140,7 +146,8 @@ def train_judge(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return _train(recipe, folder, chosen, tallies, told)
+        train = _train_likelihood if recipe.trained == "likelihood" else _train
+        return train(recipe, folder, chosen, tallies, told)
     finally:
         torch.set_num_threads(before)
 
@@ -196,6 +203,37 @@ def _train(
     return figures
 
 
+def _train_likelihood(
+    recipe: JudgeRecipe, folder: Path, chosen: Mapping[str, Sequence[Rollout]], tallies: Tallies, told: Told
+) -> dict[str, Any]:
+    model, tokenizer = build("prm", recipe.start, fresh=False, seed=recipe.fit.seed)
+    language: Any = model.model
+    told(f"reading {len(chosen['train'])} solutions")
+    labelled = label(recipe, chosen["train"], tallies)
+    fitted = fit_least_likely(least_likely(language, tokenizer, chosen["train"]), labelled)
+
+    def scored(split: str) -> list[Scored]:
+        rows = zip(
+            _truth(recipe, chosen[split], tallies), least_likely(language, tokenizer, chosen[split]), strict=True
+        )
+        return [
+            Scored(rollout.task, rollout.problem, fitted.scores(least), tuple(map(bool, labels)))
+            for (rollout, labels), least in rows
+        ]
+
+    told("measuring")
+    held_out = scored("held-out")
+    figures = measure(held_out, scored("tune") if _steps_known(recipe) else ())
+    save_model(model, tokenizer, folder)
+    _write_records(recipe, folder, model, **fitted._asdict())
+    write_report(folder, f"{recipe.role}, a likelihood fitted to {recipe.labels} labels", figures, held_out)
+    return figures
+
+
+def _steps_known(recipe: JudgeRecipe) -> bool:
+    return recipe.role == "prm" and all(task.startswith("reference:") for task in recipe.rollouts.tasks)
+
+
 def _examples(recipe: JudgeRecipe, tokenizer: Any, labelled: Sequence[Labelled]) -> list[Example]:
     if recipe.role != "self-eval":
         return render(tokenizer, format_by_name(recipe.format), labelled)
@@ -232,9 +270,8 @@ def _measure(
                 found.append(Scored(rollout.task, rollout.problem, tuple(row), tuple(map(bool, truths))))
         return found
 
-    steps_known = recipe.role == "prm" and all(task.startswith("reference:") for task in recipe.rollouts.tasks)
     held_out = scored("held-out")
-    figures = measure(held_out, scored("tune") if steps_known else ())
+    figures = measure(held_out, scored("tune") if _steps_known(recipe) else ())
     if recipe.role == "self-eval":
         examples = _examples(recipe, tokenizer, _truth(recipe, chosen["held-out"], tallies))
         figures["kl"] = policy_divergence(model, build("prm", recipe.start, fresh=False, seed=0)[0], examples)
@@ -245,13 +282,14 @@ def _truth(recipe: JudgeRecipe, rollouts: Sequence[Rollout], tallies: Tallies) -
     """What the report's protocol calls true, where it is known."""
     if recipe.role == "self-eval":
         return label(recipe, rollouts, tallies)
-    if recipe.role == "prm" and all(task.startswith("reference:") for task in recipe.rollouts.tasks):
+    if _steps_known(recipe):
         return [(rollout, exact_labels(rollout)) for rollout in rollouts]
     return [(rollout, outcome_labels(rollout)) for rollout in rollouts]
 
 
-def _write_records(recipe: JudgeRecipe, folder: Path, model: JudgeModel) -> None:
-    judge: dict[str, Any] = {"role": "value" if recipe.role == "self-eval" else recipe.role, "format": recipe.format}
+def _write_records(recipe: JudgeRecipe, folder: Path, model: JudgeModel, **fitted: float) -> None:
+    role = "value" if recipe.role == "self-eval" else recipe.role
+    judge: dict[str, Any] = {"role": role, "format": recipe.format, **fitted}
     if recipe.role == "self-eval":
         judge |= {"query": QUERY, "good": GOOD, "bad": BAD}
     (folder / "judge.json").write_text(json.dumps(judge, indent=2) + "\n")

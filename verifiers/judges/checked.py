@@ -62,6 +62,7 @@ _EURUS = Checked(
 CHECKED: Mapping[str, Checked] = MappingProxyType(
     {
         "reference-prm": _SHIPPED,
+        "reference-lm": _SHIPPED,
         "reference-value": _SHIPPED,
         "qwen-prm": Checked(
             tokenizer=_QWEN25,

@@ -49,6 +49,11 @@ class ReadOut(Protocol):
         """What the scores are."""
         ...
 
+    @property
+    def models(self) -> int:
+        """How many models are read: two where scores are log-ratios."""
+        ...
+
     def columns(self, tokenizer: Any) -> tuple[int, ...]:
         """Ids whose log-probabilities are wanted (`Head.TOKENS`), else nothing."""
         ...

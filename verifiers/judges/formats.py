@@ -12,7 +12,7 @@ from types import MappingProxyType
 from decoding.errors import ConfigError
 from verifiers.judges.format import PRMFormat
 from verifiers.judges.openings import Chat, Plain
-from verifiers.judges.readouts import LogRatio, Scalar, TokenPair, TwoClasses
+from verifiers.judges.readouts import LeastLikely, LogRatio, Scalar, TokenPair, TwoClasses
 from verifiers.judges.splits import AtDelimiter, AtEndings, AtHeadings, Undivided
 from verifiers.judges.templates import Answer, Pieces, Tagged, Turns
 from verifiers.judges.types import ScoreKind
@@ -64,6 +64,13 @@ _ALL = (
         template=_REFERENCE,
         read_out=Scalar(kind=ScoreKind.PROBABILITY),
         source="bethink train value",
+    ),
+    PRMFormat(
+        name="reference-lm",
+        split=AtDelimiter("\n"),
+        template=replace(_REFERENCE, end="<eos>"),
+        read_out=LeastLikely(),
+        source="bethink train prm --train likelihood",
     ),
     PRMFormat(
         name="qwen-prm",

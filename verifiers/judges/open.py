@@ -5,7 +5,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from verifiers.judges.format import PRMFormat, ReadOut
 from verifiers.judges.formats import format_by_name
 from verifiers.judges.process import PrefixValue, ReadingJudge, SolutionReward, StepJudge
 from verifiers.judges.reader import Head, Reader
+from verifiers.judges.readouts import LeastLikely
 from verifiers.judges.types import Judge
 
 BACKENDS = ("auto", "transformers", "vllm", "http", "engine")
@@ -86,13 +87,14 @@ def _wanted(
     """What is to be opened; takes from `options` what is not the backend's."""
     found = _finder(backend, options)
     source = found(options.pop("model", None) or (entry and entry.model) or name)
-    said = _said_by_entry(entry) or _said_by_folder(Path(source.path))
+    said = _said_by_folder(Path(source.path)) | _said_by_entry(entry)
     judged = format_by_name(asked or said.get("format") or _refuse(source), separator=options.pop("separator", None))
+    judged = _fitted(judged, said)
     made_for = ROLE_OF_FORMAT[judged.name] if asked else said.get("role", ROLE_OF_FORMAT[judged.name])
     if role is not None and role not in _PLAYS[made_for]:
         raise ConfigError(f"{name} is a judge of the role {made_for}, it can't be a {role}")
     reference = None
-    if judged.read_out.head is Head.TEXT:
+    if judged.read_out.models == 2:
         second = options.pop("reference", None) or (entry and entry.reference)
         if not second:
             raise ConfigError(f"{name}: scores of the format {judged.name} need a second model: give reference=NAME")
@@ -132,6 +134,14 @@ def _said_by_folder(folder: Path) -> dict[str, Any]:
     if architecture.endswith("ForSequenceClassification") and outputs == 1:
         return {"format": "chat-reward"}
     return {}
+
+
+def _fitted(judged: PRMFormat, said: dict[str, Any]) -> PRMFormat:
+    """A format with the numbers that were fitted for this very model."""
+    if not isinstance(judged.read_out, LeastLikely):
+        return judged
+    fitted = {key: float(said[key]) for key in ("slope", "intercept") if key in said}
+    return replace(judged, read_out=replace(judged.read_out, **fitted))
 
 
 def _own_query(folder: Path) -> dict[str, Any]:

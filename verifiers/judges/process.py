@@ -31,7 +31,7 @@ class ReadingJudge:
         reference: Reader | None = None,
     ) -> None:
         """Raises ``ModelError`` if the model's tokenizer lacks what the format needs; both are named."""
-        two = format.read_out.head is Head.TEXT
+        two = format.read_out.models == 2
         if two != (reference is not None):
             needs = "needs a reference model: name it" if two else "reads one model: leave the reference out"
             raise ConfigError(f"{name}: the format {format.name} {needs}")

@@ -1,5 +1,6 @@
 """From what a model says at a position to a score. Pure functions of rows of finite numbers, safe at any size."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ class TwoClasses:
     """A head with two outputs: P(right), or P(right) - P(wrong)."""
 
     head: ClassVar[Head] = Head.CLASSES
+    models: ClassVar[int] = 1
     right: int = 1  # which output means right
     difference: bool = False  # the difference of both probabilities, in [-1, 1]
 
@@ -40,6 +42,7 @@ class Scalar:
     """A head with one output, as it is or through a sigmoid or a tanh."""
 
     head: ClassVar[Head] = Head.SCALAR
+    models: ClassVar[int] = 1
     kind: ScoreKind = ScoreKind.LOGIT  # PROBABILITY: sigmoid, VALUE: tanh, LOGIT: as it is
 
     def columns(self, tokenizer: Any) -> tuple[int, ...]:
@@ -57,6 +60,7 @@ class TokenPair:
     """The language model's own head: P(right) of two tokens, one of which comes next."""
 
     head: ClassVar[Head] = Head.TOKENS
+    models: ClassVar[int] = 1
     kind: ClassVar[ScoreKind] = ScoreKind.PROBABILITY
     right: str = "+"
     wrong: str = "-"
@@ -78,6 +82,7 @@ class LogRatio:
     """
 
     head: ClassVar[Head] = Head.TEXT
+    models: ClassVar[int] = 2
     kind: ClassVar[ScoreKind] = ScoreKind.LOG_RATIO
     beta: float = 0.001
 
@@ -89,6 +94,30 @@ class LogRatio:
         """Of both models' log-probabilities, nats, of the answer's tokens, [T][2]: cumulative, [T]."""
         ratios = [judge - reference for judge, reference in _checked(rows, 2)]
         return tuple(self.beta * total for total in accumulate(ratios))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeastLikely:
+    """A language model that knows the world: how little it expected the least expected token so far.
+
+    The logistic function of slope x that token's log-probability + intercept, both fitted to labels. It judges well
+    where there is one way to write a right solution, and only there: elsewhere what is unexpected need not be wrong.
+    """
+
+    head: ClassVar[Head] = Head.TEXT
+    kind: ClassVar[ScoreKind] = ScoreKind.PROBABILITY
+    models: ClassVar[int] = 1
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def columns(self, tokenizer: Any) -> tuple[int, ...]:
+        """None: it reads the tokens that are there."""
+        return ()
+
+    def scores(self, rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
+        """Of the log-probabilities, nats, of the answer's tokens, [T][1]: of all so far, [T]."""
+        least = itertools.accumulate((row[0] for row in _checked(rows, 1)), min)
+        return tuple(sigmoid(self.slope * each + self.intercept) for each in least)
 
 
 def sigmoid(x: float) -> float:

@@ -29,6 +29,7 @@ class Pieces:
     step: str = "{step}"
     mark: str = "\n"
     single: bool = False  # whether the mark is one token: of a tokenizer that makes more of it, the last one counts
+    end: str | None = None  # a token in place of the last mark of a finished solution
 
     def render(self, tokenizer: Any, solution: Solution) -> Rendered:
         """Ids and read positions; for a longer prefix they begin with the same ids."""
@@ -38,6 +39,9 @@ class Pieces:
         for step in solution.steps:
             ids += encode(tokenizer, self.step.format(step=step)) + mark
             positions.append(len(ids) - 1)
+        if self.end is not None and solution.finished:
+            ids[len(ids) - len(mark) :] = [token_id(tokenizer, self.end)]
+            positions[-1] = len(ids) - 1
         return Rendered(tuple(ids), tuple(positions), answer)
 
 
