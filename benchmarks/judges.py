@@ -18,7 +18,9 @@ The protocol, fixed before the judges were first run on this pool:
   and against the exact judge, paired by problem. By the truth that it was trained on, that score says whether the whole
   solution is right. The other aggregations and the value model (its value of the whole text) stand beside it.
 
-Whatever comes out is reported; no setting is changed after the first run.
+Whatever comes out is reported; no setting is changed after the first run. That run measured another pair of judges, two
+layers trained on top of a frozen body, which chose worse than the majority (``judges_heads.md``). The shipped pair was
+made after its figures were known.
 """
 
 import argparse

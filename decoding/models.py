@@ -75,13 +75,13 @@ EMBEDDED: Mapping[str, EmbeddedModel] = MappingProxyType(
             description="judge of the reference world: is each step right?",
             licence="Apache-2.0",
             origin="shipped with bethink; docs/judges.md has the commands that make it again",
-            size="1,285,504 parameters, 5.1 MB",
+            size="859,008 parameters, 3.4 MB",
         ),
         "reference-value": EmbeddedModel(
             description="judge of the reference world: how probable is a right end?",
             licence="Apache-2.0",
             origin="shipped with bethink; docs/judges.md has the commands that make it again",
-            size="1,282,689 parameters, 5.1 MB",
+            size="859,008 parameters, 3.4 MB",
         ),
         "smollm2-135m-instruct": EmbeddedModel(
             description="SmolLM2-135M-Instruct (Q4_1, unpacked to float32): real language, weak at sums",

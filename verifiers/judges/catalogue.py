@@ -55,7 +55,7 @@ def _written(name: str, model: str | None, asked: str, writes: str, licence: str
 
 _ALL = (
     _read("reference-prm", "reference-prm", "reference-lm", _APACHE),
-    _read("reference-value", "reference-value", "reference-value", _APACHE, "value"),
+    _read("reference-value", "reference-value", "reference-lm", _APACHE, "value"),
     _read("qwen2.5-math-prm-7b", "Qwen/Qwen2.5-Math-PRM-7B", "qwen-prm", _QWEN),
     _read("qwen2.5-math-prm-72b", "Qwen/Qwen2.5-Math-PRM-72B", "qwen-prm", _QWEN),
     _read("qwen2.5-math-7b-prm800k", "Qwen/Qwen2.5-Math-7B-PRM800K", "qwen-prm", _APACHE),
