@@ -32,6 +32,7 @@ class Pair:
 
     head: Head
     kind: ScoreKind = ScoreKind.PROBABILITY
+    models: int = 1
 
     def columns(self, tokenizer: Any) -> tuple[int, ...]:
         """The pair, where it is one of tokens."""
