@@ -7,7 +7,7 @@ import pytest
 
 from decoding.engines.scripted import ScriptedEngine
 from decoding.errors import ConfigError, SeedError
-from decoding.types import FinishReason
+from decoding.types import FinishReason, GenerationRequest, SamplingParams
 from reasoning.budget import Budget, Ledger
 from reasoning.run import Run
 from tests.worlds import PROMPT, RandomModel, answers_table, settings
@@ -182,3 +182,28 @@ def test_the_same_request_gives_the_same_completion_whatever_runs_beside_it():
     expected = asyncio.run(work(1, forward))
     for slots in (1, 3, 64):
         assert asyncio.run(work(slots, forward[::-1])) == expected
+
+
+def test_a_law_that_raises_is_heard_of_by_whoever_asked():
+    """It ended the engine's own task, and all requests waited for ever."""
+
+    class Flawed(RandomModel):
+        def law(self, prefix):
+            if prefix[0] == 5:
+                raise KeyError("no such context")
+            return super().law(prefix)
+
+    async def work():
+        engine = ScriptedEngine(Flawed())
+        sampling = SamplingParams(seed=0, max_tokens=4)
+        requests = [GenerationRequest(prompt_token_ids=(first,), sampling=sampling) for first in (5, 6)]
+        done = await asyncio.wait_for(
+            asyncio.gather(*map(engine.generate, requests), return_exceptions=True), timeout=20
+        )
+        again = await engine.generate(requests[1])
+        await engine.aclose()
+        return done, again
+
+    (error, completion), again = asyncio.run(work())
+    assert isinstance(error, KeyError)
+    assert completion.token_ids == again.token_ids

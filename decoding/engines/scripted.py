@@ -145,10 +145,14 @@ class ScriptedEngine(RowEngine):
 
     def _step(self) -> bool:
         """Draw the next token of every busy row; whether one of them has ended."""
-        for row in self._busy:
+        for row in list(self._busy):
             prefix = row.request.prompt_token_ids + tuple(row.token_ids)
-            with np.errstate(divide="ignore"):  # tokens of zero probability have a log-probability of minus infinity
-                row.take(np.log(self._model.law(prefix)))
+            try:
+                with np.errstate(divide="ignore"):  # tokens of zero probability have log-probability minus infinity
+                    row.take(np.log(self._model.law(prefix)))
+            except Exception as error:  # the law is the user's own code: who asked hears of it, and the others go on
+                self._fail(row, error)
+                continue
             if row.on_token is not None:
                 row.on_token(row.token_ids[-1])
         ended = [row for row in self._busy if row.finish_reason is not None]
@@ -156,6 +160,12 @@ class ScriptedEngine(RowEngine):
         for row in ended:
             self._settle(row)
         return bool(ended)
+
+    def _fail(self, row: Row, error: Exception) -> None:
+        self._busy.remove(row)
+        del self._rows[row.request.id]
+        if not row.future.done():
+            row.future.set_exception(error)
 
 
 async def _let_others_react() -> None:
