@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from training.judges.completions import Tally, complete, step_ends
 from training.judges.data import Example, collate, compressed, queried, render, render_everywhere
 from training.judges.fit import FitRecipe, fit, read_scores
 from training.judges.labels import completion_labels, continuing_labels, exact_labels, exact_length, outcome_labels
+from training.judges.likelihood import least_likely
 from training.judges.models import build, make_trainable, save_model
 from training.judges.recipes import RECIPES, JudgeRecipe, train_judge
 from training.judges.rollouts import Rollout, RolloutRecipe, evaluation_questions, load_problems, roll_out, split_of
@@ -203,13 +205,33 @@ def test_one_seed_gives_the_same_bytes_and_the_judge_that_was_measured(role, pol
     assert asyncio.run(_judged(str(tmp_path / "a"), role)) == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.engine
+@pytest.mark.parametrize("role", ["prm", "value"])
+def test_a_likelihood_is_read_as_it_was_fitted(role, policy, tmp_path):
+    recipe = tiny(policy, role, trained="likelihood", layers=0, dense=False)
+    figures = [train_judge(recipe, tmp_path / name, data=tmp_path / f"{name}-data") for name in "ab"]
+    assert figures[0] == figures[1]
+    assert (tmp_path / "a" / "judge.json").read_bytes() == (tmp_path / "b" / "judge.json").read_bytes()
+
+    said = json.loads((tmp_path / "a" / "judge.json").read_text())
+    assert said["format"] == "reference-lm"
+    model, _ = build("prm", str(tmp_path / "a"), fresh=False, seed=9)
+    (least,) = least_likely(model.model, READ, [WRONG])
+    wanted = [1 / (1 + math.exp(-(said["slope"] * each + said["intercept"]))) for each in least]
+    judged = asyncio.run(_judged(str(tmp_path / "a"), role))
+    assert judged == pytest.approx(wanted, abs=1e-5)
+
+
 async def _judged(name, role):
     judge = open_judge(name)
     try:
         steps = WRONG.steps
         if role == "prm":
             return (await judge.score_steps(Solution(question=WRONG.question, steps=steps))).scores
-        prefixes = [Solution(question=WRONG.question, steps=steps[: end + 1]) for end in range(len(steps))]
+        prefixes = [
+            Solution(question=WRONG.question, steps=steps[: end + 1], finished=end + 1 == len(steps))
+            for end in range(len(steps))
+        ]
         return [(await judge.value(prefix)).scores[0] for prefix in prefixes]
     finally:
         await judge.aclose()
