@@ -377,7 +377,7 @@ def test_the_shipped_judges_steer_a_real_run(tmp_path):
     judges = read_config(tmp_path)["config"]["judges"]
     assert [judges[role]["oracle"] for role in ("prm", "value")] == [False, False]
     assert all(judges[role]["verified"] and judges[role]["revision"] for role in ("prm", "value"))
-    rows = read_rows(tmp_path, "results")
+    rows = list(read_rows(tmp_path, "results"))
     assert len(rows) == 24
     for row in rows:
         assert row["outcome"] != "error"
