@@ -87,7 +87,7 @@ def serve(source: ModelSource, **options: Any) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    log.unlink()
+    log.unlink(missing_ok=True)
 
 
 def measure(requests: int = 196, rounds: int = 3) -> Compared:

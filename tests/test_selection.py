@@ -24,6 +24,7 @@ from evals.estimators.selectors import (
 )
 from reasoning.api import execute
 from reasoning.run import Run
+from reasoning.score import record_scores
 from reasoning.selection import best, decided_beta, decided_surely, in_proportion, majority, weighted
 from reasoning.strategies.best_of_n import BestOfN
 from reasoning.strategies.self_consistency import SelfConsistency
@@ -181,10 +182,16 @@ def vote(strategy, problem="p"):
 class Length:
     """A score for tests, such as a judge's: never negative."""
 
-    name = "length"
+    name, role, needs = "length", None, frozenset()
 
-    async def __call__(self, run, candidates):
-        return [float(len(c.text)) for c in candidates]
+    def refuse(self, judges):
+        """Any judges will do."""
+
+    async def __call__(self, run, candidate):
+        return float(len(candidate.text))
+
+    def tell(self, run, candidates):
+        record_scores(run, self.name, candidates)
 
 
 def test_a_weighted_vote_is_the_majority_at_high_temperature_and_best_of_n_at_low():
