@@ -43,7 +43,7 @@ class EngineInfo:
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back. Used once on the way in and for reading on the way out, never in between."""
+    """Text to ids and back. Used on the way in and for reading on the way out; no text is ever turned back into ids."""
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -55,8 +55,12 @@ class Tokenizer(Protocol):
         """Whether `render_chat` works."""
         ...
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a text that opens a prompt, with the special tokens that open one."""
+    def encode(self, text: str, *, opening: bool = True) -> tuple[int, ...]:
+        """Ids of a text that opens a prompt, with the special tokens that open one; or of one that goes on."""
+        ...
+
+    def ids_with(self, text: str) -> tuple[int, ...]:
+        """All ids whose own text contains a text, in order; none where ids are no tokens."""
         ...
 
     def decode(self, token_ids: Sequence[int]) -> str:

@@ -14,6 +14,7 @@ class HuggingFaceTokenizer:
     def __init__(self, raw: Any, *, eos_token_ids: frozenset[int]) -> None:
         self.raw = raw  # the transformers object, for engines that need it
         self._eos_token_ids = eos_token_ids
+        self._ids_with: dict[str, tuple[int, ...]] = {}  # what was looked up
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -25,12 +26,23 @@ class HuggingFaceTokenizer:
         """Whether `render_chat` works."""
         return bool(getattr(self.raw, "chat_template", None))
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a text that opens a prompt, with the special tokens that open one."""
-        ids = tuple(int(token) for token in self.raw(text)["input_ids"])
+    def encode(self, text: str, *, opening: bool = True) -> tuple[int, ...]:
+        """Ids of a text that opens a prompt, with the special tokens that open one; or of one that goes on."""
+        ids = tuple(int(token) for token in self.raw(text, add_special_tokens=opening)["input_ids"])
+        if not opening:
+            return ids
         # A text that spells the opening token out would get it twice, and models answer worse then.
         opening = self.raw.bos_token_id
         return ids[1:] if opening is not None and ids[:2] == (opening, opening) else ids
+
+    def ids_with(self, text: str) -> tuple[int, ...]:
+        """All ids whose own text contains a text, in order. Reads the whole vocabulary once a text."""
+        if text not in self._ids_with:
+            pieces = self.raw.batch_decode(
+                [[i] for i in range(len(self.raw))], skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+            self._ids_with[text] = tuple(i for i, piece in enumerate(pieces) if text in piece)
+        return self._ids_with[text]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of ids, special tokens left out; spaces stay as the model wrote them."""

@@ -198,7 +198,11 @@ class _Texts:
         text: str = self._texts[tuple(token_ids)]
         return text
 
-    def encode(self, text: str) -> tuple[int, ...]:  # prompts of a strategy's own: nothing is known of them
+    # Prompts of a strategy's own, and steps: nothing is known of them.
+    def encode(self, text: str, *, opening: bool = True) -> tuple[int, ...]:
+        raise DataError(NOT_STORED)
+
+    def ids_with(self, text: str) -> tuple[int, ...]:
         raise DataError(NOT_STORED)
 
 

@@ -12,6 +12,7 @@ from decoding.errors import ConfigError, SeedError
 from decoding.seeds import PathItem, derive_seed
 from decoding.types import FINAL, Completion, FinishReason, GenerationRequest, SamplingParams, Usage
 from reasoning.budget import Budget, Ledger, with_flops
+from reasoning.steps import Steps
 from reasoning.trajectory import Prompt, Trajectory
 from verifiers.base import AnswerFormat, Check
 from verifiers.judges.types import Judge
@@ -44,6 +45,7 @@ class RunSettings:
     check: Check | None = None  # what accepts or refuses candidates
     judges: Mapping[str, Judge] = field(default_factory=dict)  # by role: prm, value, orm, self
     workers: WorkerPool | None = None
+    steps: Steps = field(default_factory=Steps)  # of strategies that search by steps
 
 
 class Generating:

@@ -55,12 +55,11 @@ def solution_of(tokenizer: Tokenizer, judge: Judge, candidate: Candidate, *, who
     text is one step.
     """
     trajectory = candidate.trajectory
-    finished = trajectory.finish_reason in _WHOLE
+    finished = trajectory.finish_reason in _WHOLE and not trajectory.open
     if whole:
         steps: tuple[str, ...] = (candidate.text.strip(),)
-    elif len(trajectory.steps) > 1:
+    elif len(trajectory.steps) > 1 or trajectory.open:
         steps = _written_steps(tokenizer, trajectory)
-        finished = trajectory.finish_reason is FinishReason.EOS  # a stop is a step's end there
     else:
         steps = judge.split(candidate.text)
         steps = steps if finished or len(steps) == 1 else steps[:-1]

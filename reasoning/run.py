@@ -8,6 +8,7 @@ worker programs live below.
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from decoding.engine import Tokenizer
 from decoding.errors import ConfigError
 from decoding.seeds import PathItem, Rng, SeededRng
 from decoding.types import Completion, Usage
@@ -54,7 +55,7 @@ class Run(Generating):
 
     def render(self, messages: Sequence[dict[str, str]], question: str) -> Prompt:
         """Messages of the strategy's own as a prompt: by the model's chat template, or as one text without one."""
-        tokenizer = self._engine("policy").tokenizer
+        tokenizer = self.tokenizer
         if tokenizer.has_chat_template:
             return Prompt.from_chat(messages, tokenizer, question=question)
         return Prompt.from_text("\n\n".join(m["content"] for m in messages), tokenizer, question=question)
@@ -63,7 +64,7 @@ class Run(Generating):
 
     def solution(self, candidate: Candidate, role: str, *, whole: bool = False) -> Solution:
         """A candidate as the judge of a role reads it; with `whole`, all of its text as one step."""
-        tokenizer = self._engine("policy").tokenizer
+        tokenizer = self.tokenizer
         return solution_of(tokenizer, judge_of(self.settings.judges, role), candidate, whole=whole)
 
     async def judge(self, role: str, solution: Solution) -> Judgement | None:
@@ -89,15 +90,20 @@ class Run(Generating):
 
     def candidate(self, slot: int, prompt: Prompt, completion: Completion) -> Candidate:
         """A completion of the prompt as a candidate, with its text and its answer."""
-        return read_candidate(self._engine("policy").tokenizer, self.settings.answers, slot, prompt, completion)
+        return read_candidate(self.tokenizer, self.settings.answers, slot, prompt, completion)
 
     def read(self, slot: int, trajectory: Trajectory) -> Candidate:
         """A trajectory as a candidate."""
-        return read_trajectory(self._engine("policy").tokenizer, self.settings.answers, slot, trajectory)
+        return read_trajectory(self.tokenizer, self.settings.answers, slot, trajectory)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """What the policy's tokens say."""
-        return self._engine("policy").tokenizer.decode(token_ids)
+        return self.tokenizer.decode(token_ids)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The policy's."""
+        return self._engine("policy").tokenizer
 
     def room(self, prefix: Trajectory) -> int:
         """Tokens that the policy's context has left behind a prefix; very many where the context is not known."""

@@ -32,11 +32,13 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one request wrote, its delimiter included."""
+    """What one request wrote, its delimiter included, and what was put behind it."""
 
     token_ids: tuple[int, ...]  # [T]
-    logprob: float | None  # nats of all its tokens, under the model at temperature 1
+    logprob: float | None  # nats of the tokens that were drawn, under the model at temperature 1
     finish_reason: FinishReason
+    given: int = 0  # how many of its last tokens were put there and not drawn
+    open: bool = False  # whether another step may follow
 
     @classmethod
     def of(cls, completion: Completion) -> "Step":
@@ -64,6 +66,11 @@ class Trajectory:
     def token_ids(self) -> tuple[int, ...]:
         """Prompt and steps: what a request that goes on from here starts with."""
         return self.prompt.token_ids + self.generated_ids
+
+    @property
+    def open(self) -> bool:
+        """Whether another step may follow."""
+        return not self.steps or self.steps[-1].open
 
     @property
     def finish_reason(self) -> FinishReason | None:

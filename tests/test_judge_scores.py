@@ -215,20 +215,23 @@ def test_a_judge_that_gives_no_number_or_too_many_is_an_error(scores):
 def test_a_candidate_as_a_judge_reads_it():
     engine = ScriptedEngine(lines_model())
 
+    eos, length, stop = FinishReason.EOS, FinishReason.LENGTH, FinishReason.STOP
+
     def solution(parts, reason, whole=False):
         encode = engine.tokenizer.encode
-        steps = tuple(Step(token_ids=encode(part), logprob=0.0, finish_reason=reason) for part in parts)
+        more = reason is stop  # a step's end, and not the solution's
+        steps = tuple(Step(token_ids=encode(part), logprob=0.0, finish_reason=reason, open=more) for part in parts)
         trajectory = Trajectory(prompt=PROMPT, steps=steps)
         candidate = Candidate(slot=0, trajectory=trajectory, text="".join(parts), answer=None)
         seen = solution_of(engine.tokenizer, TextJudge(), candidate, whole=whole)
         assert seen.token_ids == trajectory.token_ids
         return seen.steps, seen.finished
 
-    eos, length, stop = FinishReason.EOS, FinishReason.LENGTH, FinishReason.STOP
     assert solution(["12\n34\n#5"], eos) == (("12", "34", "#5"), True)
     assert solution(["12\n34\n#5"], length) == (("12", "34"), False)  # "#5" may be the beginning of "#53"
     assert solution(["12"], length) == (("12",), False)
     assert solution(["12\n34\n#5\n"], eos, whole=True) == (("12\n34\n#5",), True)
+    assert solution(["12\n"], stop) == (("12",), False)  # a first step is no whole solution
     assert solution(["12\n", "34\n"], stop) == (("12", "34"), False)  # its own steps, each ended by a stop
     assert solution(["1\n2\n", "#3", ""], eos) == (("1\n2", "#3"), True)
     assert solution([""], eos) == (("",), True)

@@ -26,7 +26,7 @@ class Letters:
     def __init__(self, *, chat: bool) -> None:
         self.has_chat_template = chat
 
-    def encode(self, text):
+    def encode(self, text, *, opening=True):
         return (0, *map(ord, text))
 
     def decode(self, token_ids):

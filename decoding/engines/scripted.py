@@ -66,7 +66,11 @@ class VocabularyTokenizer:
     eos_token_ids: frozenset[int]
     has_chat_template: bool = False
 
-    def encode(self, text: str) -> tuple[int, ...]:
+    def ids_with(self, text: str) -> tuple[int, ...]:
+        """All ids whose text contains a text."""
+        return tuple(i for i, token in enumerate(self.vocabulary) if text in token and i not in self.eos_token_ids)
+
+    def encode(self, text: str, *, opening: bool = True) -> tuple[int, ...]:
         """Ids of a text; raises ``ConfigError`` where no token fits."""
         ids: list[int] = []
         while text:

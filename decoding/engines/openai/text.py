@@ -35,9 +35,13 @@ class CodePoints:
         """Whether the server takes chats."""
         return self._has_chat_template
 
-    def encode(self, text: str) -> tuple[int, ...]:
+    def encode(self, text: str, *, opening: bool = True) -> tuple[int, ...]:
         """Code points of a text."""
         return tuple(map(ord, text))
+
+    def ids_with(self, text: str) -> tuple[int, ...]:
+        """None: such ids are no tokens."""
+        return ()
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of code points, the ids above them left out."""
