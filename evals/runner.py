@@ -73,7 +73,7 @@ async def evaluate(evaluation: Evaluation, store: Store, listener: Listener | No
         require(strategy, engine, evaluation.settings.judges)
     state = _State.load(store)
     admission = Admission(math.ceil(OVERSUBSCRIPTION * engine.info.slots))
-    width = max(strategy.width for strategy in evaluation.strategies)
+    width = max(strategy.most_requests for strategy in evaluation.strategies)
     heard = listener or Silence()
 
     async def work(problem: Problem, seat: Seat) -> None:

@@ -26,7 +26,7 @@ class AgreeingPair:
     pairs: int = 8
 
     @property
-    def width(self) -> int:
+    def most_requests(self) -> int:
         """A pair at a time."""
         return 2
 

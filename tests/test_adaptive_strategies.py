@@ -2,15 +2,12 @@
 
 import asyncio
 import math
-from collections import defaultdict
 
 import numpy as np
 import pytest
 
-import decoding.engines.rows
 from decoding.engines.scripted import ScriptedEngine, Table
 from decoding.errors import CapabilityError, ConfigError
-from decoding.sampling import Draw
 from decoding.types import FinishReason
 from reasoning.api import execute
 from reasoning.budget import Budget
@@ -18,6 +15,7 @@ from reasoning.run import Run
 from reasoning.strategies import AdaptiveBestOfN, BestOfN, PrunedBestOfN, parse_strategy, require
 from reasoning.strategies.pruned_best_of_n import GivenUp
 from tests.judges import TextJudge, lines_model
+from tests.walk import all_paths
 from tests.worlds import PROMPT, RandomModel, ShuffledDelivery, answers_table, settings
 
 WRITER = answers_table({"1": 0.5, "2": 0.5}, babble=0.5)
@@ -104,41 +102,14 @@ def test_up_to_the_first_mark_samples_are_those_of_best_of_n():
     assert differ  # behind it, draws are new
 
 
-def all_paths(monkeypatch, run_once):
-    """Outcomes and their probabilities, every draw played through; two draws with one key would be one draw."""
-    outcomes, script = defaultdict(float), []
-    while True:
-        taken, keys, probability = [], set(), 1.0
-
-        def draw(logits, sampling, position, taken=taken, keys=keys, script=script):
-            nonlocal probability
-            assert (sampling.seed, position) not in keys, "a draw was used twice"
-            keys.add((sampling.seed, position))
-            law = np.exp(logits)
-            tokens = np.flatnonzero(law)
-            choice = script[len(taken)] if len(taken) < len(script) else 0
-            taken.append((choice, len(tokens)))
-            token = int(tokens[choice])
-            probability *= law[token]
-            return Draw(token, float(np.log(law[token])), float(np.log(law[token])), ())
-
-        monkeypatch.setattr(decoding.engines.rows, "draw", draw)
-        outcomes[run_once()] += probability
-        while taken and taken[-1][0] + 1 == taken[-1][1]:
-            taken.pop()
-        if not taken:
-            return dict(outcomes)
-        script = [choice for choice, _ in taken[:-1]] + [taken[-1][0] + 1]
-
-
 def test_pausing_changes_no_law(monkeypatch):
     """No engine can take up a stream of draws in the middle, so a sample goes on with a new seed: equal in law."""
 
     def texts(strategy):
         return tuple(c.trajectory.generated_ids for c in solve(strategy, WRITER, max_tokens=3).candidates)
 
-    plain = all_paths(monkeypatch, lambda: texts(BestOfN(n=2, score="self")))
-    paused = all_paths(monkeypatch, lambda: texts(PrunedBestOfN(n=2, rho=0.1, mark=1)))  # a tenth of two is nobody
+    plain = all_paths(monkeypatch, lambda _: texts(BestOfN(n=2, score="self")))
+    paused = all_paths(monkeypatch, lambda _: texts(PrunedBestOfN(n=2, rho=0.1, mark=1)))  # a tenth of two is nobody
     assert len(plain) == 36
     assert paused.keys() == plain.keys()
     for outcome, probability in plain.items():

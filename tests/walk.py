@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 import decoding.engines.rows
 from decoding.sampling import Draw
+from reasoning import resampling
 from reasoning.run import Run
 
 
@@ -45,19 +47,40 @@ class WalkingRng:
     """An `Rng` that takes every choice in turn."""
 
     def __init__(self, walk: Walk) -> None:
-        self.walk = walk
+        self.walk, self.cells = walk, []
 
     def uniform(self) -> float:
-        raise AssertionError("a uniform can't be enumerated: enumerate what is made of it")
+        """The middle of a cell within which the outcome is the same: see `cells`."""
+        assert self.cells, "a uniform can be enumerated only within reasoning.resampling.resample"
+        edges = self.cells.pop(0)
+        cell = self.walk.choose([end - start for start, end in pairwise(edges)])
+        return (edges[cell] + edges[cell + 1]) / 2
 
     def categorical(self, weights) -> int:
         return self.walk.choose(weights)
 
 
+def cells(how, weights, count):
+    """Edges in [0, 1] between which the outcome of a resampling doesn't change, for each uniform that it draws."""
+    ends = [count * c / sum(weights) for c in np.cumsum(weights)]
+    if how == "systematic":
+        inner = {end % 1.0 for end in ends}
+        return [sorted({0.0, 1.0} | {edge for edge in inner if 1e-9 < edge < 1 - 1e-9})]
+    if how == "stratified":
+        return [sorted({0.0, 1.0} | {e - k for e in ends if 1e-9 < e - k < 1 - 1e-9}) for k in range(count)]
+    return []
+
+
+def _resample(how, weights, rng, count=None, real=resampling.resample):
+    rng.cells = cells(how, weights, len(weights) if count is None else count)
+    return real(how, weights, rng, count)
+
+
 def all_paths(monkeypatch, play: Callable[[Walk], object]) -> dict:
     """What `play` returned and with which probability; it is called once a path. Outcomes must be hashable.
 
-    Draws of tokens and of `Run.rng` are enumerated. Two draws with one seed would be one draw: that is an error.
+    Draws of tokens, of `Run.rng` and of resampling are enumerated. Two draws with one seed are an error: they
+    would be one draw.
     """
     walk, outcomes = Walk(), defaultdict(float)
 
@@ -77,6 +100,7 @@ def all_paths(monkeypatch, play: Callable[[Walk], object]) -> dict:
 
     monkeypatch.setattr(decoding.engines.rows, "draw", draw)
     monkeypatch.setattr(Run, "rng", rng)
+    monkeypatch.setattr(resampling, "resample", _resample)  # strategies call it as resampling.resample
     while True:
         walk.begin()
         outcome = play(walk)

@@ -24,7 +24,7 @@ from reasoning.strategies.self_debug import SelfDebug
 from reasoning.strategies.weighted_vote import WeightedVote
 from verifiers.judges.types import Judge
 
-MAY_BE_ZERO = {"gamma", "rho"}
+MAY_BE_ZERO = {"gamma", "rho", "ess", "lookahead", "lambda_b", "lambda_d"}
 STRATEGIES: Mapping[str, type[Any]] = {
     cls.name: cls
     for cls in (

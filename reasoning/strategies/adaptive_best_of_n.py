@@ -44,7 +44,7 @@ class AdaptiveBestOfN(Scoring):
             raise ConfigError(f"unknown annealing {self.annealing!r}: there are {', '.join(ANNEALINGS)}")
 
     @property
-    def width(self) -> int:
+    def most_requests(self) -> int:
         """The samples drawn ahead."""
         return min(self.n, self.batch)
 

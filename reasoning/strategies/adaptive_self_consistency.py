@@ -32,7 +32,7 @@ class AdaptiveSelfConsistency:
     batch: int = 4  # samples drawn ahead
 
     @property
-    def width(self) -> int:
+    def most_requests(self) -> int:
         """The samples drawn ahead."""
         return min(self.n, self.batch)
 

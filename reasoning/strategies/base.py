@@ -16,6 +16,9 @@ from reasoning.trajectory import Candidate, Prompt, Result
 SAMPLING_NEEDS: frozenset[Capability] = frozenset()  # samples can be had from any engine, a text-only server too
 
 
+SEARCH_NEEDS = frozenset({Capability.TOKEN_IDS, Capability.PREFILL})  # what goes on from a prefix
+
+
 class Strategy(Protocol):
     """Spends compute on one problem. A frozen dataclass of hyper-parameters; all state lives in the call."""
 
@@ -23,7 +26,7 @@ class Strategy(Protocol):
     needs: ClassVar[frozenset[Capability]]  # what the engine must be able to do
 
     @property
-    def width(self) -> int:
+    def most_requests(self) -> int:
         """The most requests that it has open at once: how many problems fill an engine follows from it."""
         ...
 
@@ -44,7 +47,7 @@ class AllAtOnce:
     n: int
 
     @property
-    def width(self) -> int:
+    def most_requests(self) -> int:
         """All samples."""
         return self.n
 

@@ -27,7 +27,7 @@ class ResampleUntilAccepted:
     batch: int = 4  # attempts drawn ahead
 
     @property
-    def width(self) -> int:
+    def most_requests(self) -> int:
         """The attempts drawn ahead."""
         return min(self.k, self.batch)
 

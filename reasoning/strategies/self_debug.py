@@ -53,7 +53,7 @@ class SelfDebug:
             raise ConfigError(f"trace must be {' or '.join(TRACES)}, got {self.trace!r}")
 
     @property
-    def width(self) -> int:
+    def most_requests(self) -> int:
         """One after another."""
         return 1
 
