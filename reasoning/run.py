@@ -5,8 +5,12 @@ reads them (`candidate`), has them judged (`judge`) and records what it did. Bat
 worker programs live below.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from decoding.engine import Tokenizer
 from decoding.errors import ConfigError
@@ -19,6 +23,7 @@ from reasoning.trajectory import Candidate, Prompt, Trajectory, read_candidate, 
 from verifiers.base import Check
 from verifiers.grading import Grading
 from verifiers.judges.types import Judgement, Solution
+from verifiers.models.embeddings import embed
 
 __all__ = ["Pool", "Run", "RunSettings"]
 
@@ -46,6 +51,7 @@ class Run(Generating):
         known = {} if judgements is None else judgements  # likewise
         self._judging = Judging(settings.judges, self._ledger, known, self._deadline)
         self._on_commit = on_commit  # hears the settled prefix
+        self._embedded: dict[tuple[str, str], npt.NDArray[np.float32]] = {}  # by model and text
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -118,6 +124,17 @@ class Run(Generating):
         if self.settings.workers is None:
             raise ConfigError("this run has no worker programs: pass `workers` to its settings")
         return await self.settings.workers.call(function, *arguments)
+
+    async def embed(self, texts: Sequence[str], model: str) -> npt.NDArray[np.float32]:
+        """Sentence embeddings, unit rows, [N, D], N at least 1; in a thread, and each text once.
+
+        They are not in the usage: their models are small beside the engine's. See `verifiers.models.embeddings`.
+        """
+        new = [text for text in dict.fromkeys(texts) if (model, text) not in self._embedded]
+        if new:
+            rows = await asyncio.to_thread(embed, new, model=model)
+            self._embedded |= {(model, text): row for text, row in zip(new, rows, strict=True)}
+        return np.stack([self._embedded[model, text] for text in texts])
 
     # -- telling ---------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,19 @@ class AllAtOnce:
         return self.n
 
 
+class BySteps:
+    """A mixin for strategies that search by steps: they, and no others, follow the run's `Steps`."""
+
+    __slots__ = ()
+
+    def most_steps(self: Strategy, max_steps: int) -> int:
+        """The most steps that it has written, where a solution has at most so many.
+
+        That can be more than its trajectories are long together: what was given up was written, too.
+        """
+        return self.most_samples * max_steps
+
+
 async def draw(run: Run, prompt: Prompt, n: int, *, stage: str = "sample", pooled: bool = True) -> list[Candidate]:
     """Candidates for slots 0 .. n - 1, drawn side by side; fewer, from the first slots, where the budget ends.
 

