@@ -11,14 +11,24 @@ from decoding.errors import BethinkError
 from decoding.types import SamplingParams
 from reasoning.api import asolve, open_engine, solve
 from reasoning.budget import Budget
+from reasoning.steps import Steps
 from reasoning.strategies import (
+    DVTS,
+    ETS,
+    MCTS,
+    REBASE,
     AdaptiveBestOfN,
     AdaptiveSelfConsistency,
+    BeamSearch,
     BestOfN,
+    ParallelTempering,
+    ParticleFilter,
+    ParticleGibbs,
     PrunedBestOfN,
     RepeatedSampling,
     ResampleUntilAccepted,
     SelfConsistency,
+    StepBeam,
     WeightedVote,
     parse_strategy,
 )
@@ -29,12 +39,20 @@ from verifiers.judges.types import Solution
 check_ownership()
 
 __all__ = [
+    "DVTS",
+    "ETS",
+    "MCTS",
+    "REBASE",
     "AdaptiveBestOfN",
     "AdaptiveSelfConsistency",
+    "BeamSearch",
     "BestOfN",
     "BethinkError",
     "Budget",
     "Candidate",
+    "ParallelTempering",
+    "ParticleFilter",
+    "ParticleGibbs",
     "Prompt",
     "PrunedBestOfN",
     "RepeatedSampling",
@@ -43,6 +61,8 @@ __all__ = [
     "SamplingParams",
     "SelfConsistency",
     "Solution",
+    "StepBeam",
+    "Steps",
     "Trajectory",
     "WeightedVote",
     "asolve",

@@ -10,14 +10,39 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bethink import Budget, open_engine
+from bethink import open_engine
 from bethink.cli_code import AllowWeakest, RequireTier, add_run_code, parse_policy
 from bethink.cli_demonstrations import add_demonstrations
 from bethink.cli_grade import add_grade
 from bethink.cli_judge import add_judge
 from bethink.cli_results import register
 from bethink.cli_train import add_train
+from bethink.cli_tree import add_tree, print_candidates
 from bethink.judge_options import Itself, JudgeBackend, JudgeOptions, Orm, Prm, Value, literal, parse_judges
+from bethink.run_options import (
+    BudgetText,
+    EngineName,
+    EngineOptions,
+    MaxTokens,
+    Model,
+    Revision,
+    Seed,
+    Temperature,
+    TopP,
+    TrustRemoteCode,
+    parse_budget,
+)
+from bethink.step_options import (
+    Ask,
+    MaxSteps,
+    MinSteps,
+    StepDelimiter,
+    StepTokens,
+    ToolName,
+    UntilAnswer,
+    Wait,
+    parse_steps,
+)
 from bethink.tables import print_estimate, print_models, print_report
 from decoding.errors import BethinkError, ConfigError
 
@@ -31,38 +56,6 @@ app = typer.Typer(
 out = Console()
 
 ERROR_EXIT, INTERRUPTED_EXIT, FAILED_PROBLEMS_EXIT = 2, 130, 3
-
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        help="An embedded name (see `bethink models`), a folder, a hub id, a server's name, or a recording.",
-    ),
-]
-EngineName = Annotated[
-    str,
-    typer.Option(
-        "--engine",
-        help="vllm, transformers, openai (a server), replay (a recording), or auto: vLLM where it is installed.",
-    ),
-]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
-TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let the model's own Python code run.")]
-EngineOptions = Annotated[
-    list[str] | None, typer.Option("--engine-option", help="name=value for the engine, e.g. max_num_seqs=512; repeat.")
-]
-Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
-TopP = Annotated[float, typer.Option(help="1 is off.")]
-MaxTokens = Annotated[int | None, typer.Option(help="Of a completion; the task's own limit if left out.")]
-Seed = Annotated[int, typer.Option(help="Of all draws; the problems don't depend on it.")]
-BudgetText = Annotated[
-    str | None,
-    typer.Option(
-        "--budget",
-        help="Limits a problem: samples=, generated_tokens=, scored_tokens=, flops=, seconds=; comma-separated.",
-    ),
-]
 
 
 def main() -> None:
@@ -92,8 +85,18 @@ def solve(
     itself: Itself = False,
     judge_backend: JudgeBackend = "auto",
     judge_option: JudgeOptions = None,
+    step_delimiter: StepDelimiter = None,
+    step_tokens: StepTokens = None,
+    max_steps: MaxSteps = None,
+    min_steps: MinSteps = None,
+    wait: Wait = None,
+    ask: Ask = None,
+    until_answer: UntilAnswer = False,
+    tool: ToolName = None,
     seed: Seed = 0,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every candidate.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print every candidate, and the tree of a search.")
+    ] = False,
 ) -> None:
     """Answer one question.
 
@@ -110,6 +113,7 @@ def solve(
     if question == "-":
         question = sys.stdin.read()
     choice = parse_judges(prm, value, orm, itself, judge_backend, judge_option)
+    steps = parse_steps(step_delimiter, step_tokens, max_steps, min_steps, wait, ask, until_answer, tool)
     options, choice, _ = share_memory(engine_named(engine), parse_options(engine_option or []), choice)
     print(f"opening {model}", file=sys.stderr)
     with open_engine(model, engine, revision=revision, trust_remote_code=trust_remote_code, **options) as opened:
@@ -123,13 +127,11 @@ def solve(
             max_tokens=max_tokens,
             budget=parse_budget(budget),
             judges=choice,
+            steps=steps,
             seed=seed,
         )
-    if verbose:
-        for candidate in result.candidates:
-            out.rule(f"slot {candidate.slot}: {candidate.answer}")
-            out.print(candidate.text, markup=False, highlight=False)
-        out.rule()
+        if verbose:
+            print_candidates(result, opened.engine.tokenizer)
     out.print("no answer" if result.answer is None else result.answer, markup=False, highlight=False)
     usage = result.usage
     note = f"{result.stop_reason}: {len(result.candidates)} candidates, {usage.decoded_tokens} tokens decoded"
@@ -176,6 +178,14 @@ def evaluate(
     itself: Itself = False,
     judge_backend: JudgeBackend = "auto",
     judge_option: JudgeOptions = None,
+    step_delimiter: StepDelimiter = None,
+    step_tokens: StepTokens = None,
+    max_steps: MaxSteps = None,
+    min_steps: MinSteps = None,
+    wait: Wait = None,
+    ask: Ask = None,
+    until_answer: UntilAnswer = False,
+    tool: ToolName = None,
     seed: Seed = 0,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Results folder; named by the settings if left out.")
@@ -196,6 +206,8 @@ def evaluate(
     from evals.session import run_plan, write_report
 
     options = parse_options(engine_option or [])
+    policy = parse_policy(require_tier, allow_weakest)
+    steps = parse_steps(step_delimiter, step_tokens, max_steps, min_steps, wait, ask, until_answer, tool, policy)
     plan = make_plan(
         Request(
             task=task,
@@ -216,8 +228,9 @@ def evaluate(
             seed=seed,
             budget=parse_budget(budget),
             oracle_check=oracle_check,
-            policy=parse_policy(require_tier, allow_weakest),
+            policy=policy,
             judges=parse_judges(prm, value, orm, itself, judge_backend, judge_option),
+            steps=steps,
         )
     )
     target = folder or Path("runs") / plan.folder_name
@@ -260,27 +273,7 @@ add_run_code(app)
 add_demonstrations(app)
 add_judge(app)
 add_train(app)
-
-
-def parse_budget(text: str | None) -> Budget:
-    """A budget from ``samples=8,seconds=2.5``; raises ``ConfigError``."""
-    kinds: dict[str, type] = {
-        "samples": int,
-        "generated_tokens": int,
-        "scored_tokens": int,
-        "flops": float,
-        "seconds": float,
-    }
-    limits: dict[str, Any] = {}
-    for item in filter(None, (text or "").split(",")):
-        key, _, value = item.partition("=")
-        if key not in kinds:
-            raise ConfigError(f"a budget has no limit {key!r}: there are {', '.join(kinds)}")
-        try:
-            limits[key] = kinds[key](value)
-        except ValueError:
-            raise ConfigError(f"budget: {key} must be of type {kinds[key].__name__}, got {value!r}") from None
-    return Budget(**limits)
+add_tree(app)
 
 
 def parse_options(items: list[str]) -> dict[str, Any]:

@@ -14,9 +14,20 @@ BethinkError
 └── SeedError              one seed path used for two draws
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from decoding.types import Usage
+
 
 class BethinkError(Exception):
-    """Root of all errors that bethink raises on purpose."""
+    """Root of all errors that bethink raises on purpose.
+
+    One that ended a strategy midway knows what had happened until then.
+    """
+
+    usage: "Usage | None" = None  # what had been computed
+    trace: tuple[Any, ...] = ()  # the strategy's events (`reasoning.trace`)
 
 
 class ConfigError(BethinkError):

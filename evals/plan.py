@@ -16,14 +16,18 @@ from decoding.models import ModelSource
 from decoding.types import SamplingParams
 from evals.oracle import OracleCheck
 from evals.prompts import render, template_named
+from evals.reports.costs import decoded
 from evals.run_judges import asked, refuse_judges
+from evals.run_steps import refuse_steps, steps_config
 from evals.store import read_config, read_rows
 from evals.tasks.base import Task
 from evals.tasks.code import with_policy
 from evals.tasks.registry import load_task
 from reasoning.budget import Budget
 from reasoning.open_judges import JudgeChoice
+from reasoning.steps import Steps, steps_for
 from reasoning.strategies import Strategy, parse_strategy, spell
+from reasoning.strategies.base import BySteps
 from reasoning.trajectory import Prompt
 from verifiers.base import Check
 from verifiers.code.verifier import CodeVerifier
@@ -60,6 +64,7 @@ class Request:
     budget: Budget = field(default_factory=Budget)
     oracle_check: bool = False
     judges: JudgeChoice = field(default_factory=JudgeChoice)
+    steps: Mapping[str, Any] = field(default_factory=dict)  # fields of `Steps`; for the rest see `steps_for`
     policy: Policy = field(default_factory=Policy)  # of tasks whose answers are programs
 
 
@@ -78,6 +83,7 @@ class Plan:
     judges: JudgeChoice
     seed: int
     config: Mapping[str, Any]  # what determines the samples, for run.json
+    steps: Steps = field(default_factory=Steps)  # of strategies that search by steps
 
     @property
     def folder_name(self) -> str:
@@ -95,7 +101,7 @@ class Estimate(NamedTuple):
     problems: int
     samples: int  # most that the strategies draw together; the pool is shared
     prompt_tokens: int  # mean
-    most_tokens: int  # generated, if every sample ran to its limit
+    most_tokens: int  # generated, if every sample, or every step of a search, ran to its limit
     likely_tokens: float | None  # from an earlier run of the same model on the same task
     seconds: float | None  # likewise
     basis: str
@@ -107,6 +113,7 @@ def make_plan(request: Request) -> Plan:
     if len({spell(strategy) for strategy in strategies}) < len(strategies):
         raise ConfigError("a strategy is named twice: each of them once, with all its parameters")
     refuse_judges(request.judges, strategies, request.task)
+    refuse_steps(request.steps, strategies)
     task = load_task(request.task, data_dir=request.data_dir, limit=request.limit, seed=request.data_seed)
     task = with_policy(task, request.policy)
     held = task.verifier.environment() if isinstance(task.verifier, CodeVerifier) else {}  # refuses a weak machine
@@ -121,6 +128,7 @@ def make_plan(request: Request) -> Plan:
         max_tokens=request.max_tokens or task.max_tokens,
         stop=tuple(dict.fromkeys((*task.stop, *template.stop))),
     )
+    steps_for(request.model, task.steps, **request.steps)  # refuses what can't be
     # Loading a model's tokenizer takes seconds: whatever else can be wrong comes first.
     model = describe(
         request.model, engine, request.options, revision=request.revision, trust_remote_code=request.trust_remote_code
@@ -128,6 +136,7 @@ def make_plan(request: Request) -> Plan:
     source, tokenizer = model.source, model.tokenizer
     prompts = {problem.id: render(template, problem.question, tokenizer) for problem in task.problems}
     check = OracleCheck(task) if request.oracle_check else task.check
+    steps = steps_for(source.name, task.steps, **request.steps)
     config = {
         "task": task.name,
         "problems": len(task.problems),
@@ -144,6 +153,7 @@ def make_plan(request: Request) -> Plan:
         "oracle": check is not None and check.oracle,
         **held,
         **({"judges": asked(request.judges)} if request.judges.named else {}),
+        **steps_config(steps, strategies),
     }
     return Plan(
         task=task,
@@ -157,6 +167,7 @@ def make_plan(request: Request) -> Plan:
         judges=request.judges,
         seed=request.seed,
         config=config,
+        steps=steps,
     )
 
 
@@ -182,19 +193,29 @@ def processor() -> str:
 def estimate(plan: Plan, runs: Path) -> Estimate:
     """What the plan will cost; tokens and time from the latest run of the same model and task under `runs`."""
     problems = len(plan.task.problems)
-    # Strategies share the pool: slot 3 of one is slot 3 of the other.
-    samples = problems * max(strategy.most_samples for strategy in plan.strategies)
+    # Strategies share the pool, slot 3 of one is slot 3 of the other; searches have nothing to share.
+    searches = [strategy for strategy in plan.strategies if isinstance(strategy, BySteps)]
+    pooled = max((s.most_samples for s in plan.strategies if not isinstance(s, BySteps)), default=0)
+    samples = problems * (pooled + sum(search.most_samples for search in searches))
+    steps = plan.steps.max_steps + bool(plan.steps.ask)
+    searched = sum(_most_tokens(search.most_steps(steps), plan) for search in searches)
     prompt = sum(len(prompt.token_ids) for prompt in plan.prompts.values()) // problems
     earlier = _earlier(plan, runs)
     return Estimate(
         problems=problems,
         samples=samples,
         prompt_tokens=prompt,
-        most_tokens=samples * plan.sampling.max_tokens,
+        most_tokens=problems * (pooled * plan.sampling.max_tokens + searched),
         likely_tokens=None if earlier is None else samples * earlier.tokens_a_sample,
         seconds=None if earlier is None else samples * earlier.tokens_a_sample / earlier.tokens_a_second,
         basis=earlier.folder if earlier is not None else "no earlier run of this model on this task was found",
     )
+
+
+def _most_tokens(steps: int, plan: Plan) -> int:
+    """The most tokens of so many steps of a search."""
+    most = steps * min(plan.steps.max_tokens, plan.sampling.max_tokens)
+    return min(most, plan.budget.generated_tokens or most)
 
 
 def required_context(plan: Plan) -> str | None:
@@ -222,7 +243,12 @@ def _earlier(plan: Plan, runs: Path) -> _Earlier | None:
         if (config["task"], config["model"]) != (plan.config["task"], plan.config["model"]):
             continue
         progress = json.loads((folder / "speed.json").read_text()) if (folder / "speed.json").exists() else None
-        rows = [len(row["token_ids"]) for row in read_rows(folder, "samples")]
-        if progress and rows and progress["seconds"] > 0:
-            return _Earlier(folder.name, sum(rows) / len(rows), progress["tokens"] / progress["seconds"])
+        lengths = [len(row["token_ids"]) for row in read_rows(folder, "samples")]
+        tokens, samples = sum(lengths), len(lengths)
+        if not samples:  # searches alone
+            results = list(read_rows(folder, "results"))
+            tokens = round(sum(decoded(row["usage"]) for row in results))
+            samples = sum(row["samples"] for row in results)
+        if progress and samples and progress["seconds"] > 0:
+            return _Earlier(folder.name, tokens / samples, progress["tokens"] / progress["seconds"])
     return None

@@ -34,7 +34,7 @@ class Listener(Protocol):
     """Hears of progress."""
 
     def sampled(self, tokens: int) -> None:
-        """A completion has ended that was not in the store."""
+        """Tokens were generated that the store did not have: a completion has ended, or a strategy without a pool."""
         ...
 
     def solved(self, strategy: str, outcome: Outcome) -> None:
@@ -137,6 +137,7 @@ class _Work:
         self._judgements: Judgements = {}  # strategies that ask the same judge of the same solution ask once
         self._asked: dict[int, float] = {}  # when a sample that was not there was asked for, by seed
         self._rows: dict[int, Row] = {row["seed"]: row for row in state.samples.pop(problem.id, [])}
+        self._told = 0  # tokens of the running strategy that the store had or the listener has heard of
 
     async def finish(self) -> None:
         """Every strategy's result and every sample's grade."""
@@ -158,7 +159,9 @@ class _Work:
             # What ended by itself within the limit would have under any limit that leaves it room.
             by_itself = row["finish_reason"] != FinishReason.LENGTH and len(row["token_ids"]) <= sampling.max_tokens
             if by_itself or row["max_tokens"] == sampling.max_tokens:
-                return _completion(row)
+                completion = _completion(row)
+                self._told += completion.usage.decoded_tokens
+                return completion
         self._asked[sampling.seed] = time.monotonic()
         return None
 
@@ -178,6 +181,7 @@ class _Work:
         }
         self._store.append("samples", row)
         self._rows[seed] = row
+        self._told += completion.usage.decoded_tokens
         self._listener.sampled(len(completion.token_ids))
 
     async def _run(self, strategy: Strategy) -> Row:
@@ -191,7 +195,7 @@ class _Work:
             judgements=self._judgements,
             on_load=self._seat.changed,
         )
-        began = time.monotonic()
+        began, self._told = time.monotonic(), 0
         candidate, reason = None, "error"
         try:
             result = await execute(strategy, run, self._prompt)
@@ -204,6 +208,8 @@ class _Work:
             raise
         except BethinkError as error:
             verdict = Verdict(outcome=Outcome.ERROR, rule=f"{type(error).__name__}: {error}")
+        if (rest := run.usage.decoded_tokens - self._told) > 0:  # of searches, and of prompts of a strategy's own
+            self._listener.sampled(rest)
         return {
             "problem": self._problem.id,
             "strategy": spell(strategy),

@@ -77,6 +77,7 @@ async def _evaluate(engine: Engine, plan: Plan, judges: Mapping[str, Judge], sto
             check=plan.check,
             judges=judges,
             workers=workers,
+            steps=plan.steps,
         )
         evaluation = Evaluation(task=plan.task, strategies=plan.strategies, prompts=plan.prompts, settings=settings)
         await evaluate(evaluation, store, listener)

@@ -8,13 +8,14 @@ from typing import Any
 
 from decoding.engine import Engine
 from decoding.engines.open import open_engine
-from decoding.errors import ConfigError
+from decoding.errors import BethinkError, ConfigError
 from decoding.host import OpenEngine
 from decoding.types import SamplingParams
 from reasoning.budget import Budget
 from reasoning.judging import ROLES
 from reasoning.open_judges import SELF, JudgeChoice, open_judges, self_judge
 from reasoning.run import Run, RunSettings
+from reasoning.steps import Steps, steps_for
 from reasoning.strategies import SelfConsistency, Strategy, parse_strategy, require
 from reasoning.trajectory import Prompt, Result
 from verifiers.base import AnswerFormat, Check
@@ -42,7 +43,8 @@ def solve(question: PromptLike, **settings: Any) -> Result:
         The answer, all candidates, what it cost and how it came about.
 
     Raises:
-        BethinkError: What was wrong and what to do; nothing else is raised on purpose.
+        BethinkError: What was wrong and what to do; nothing else is raised on purpose. One that ends a strategy midway
+            has the ``usage`` and the ``trace`` until then.
     """
     with _opened(settings) as (opened, judges):
         return opened.run(lambda engine: _solve(engine, question, judges=judges, **settings))
@@ -56,7 +58,8 @@ async def asolve(question: PromptLike, **settings: Any) -> Result:
         settings: ``engine``, an open engine, or ``model``, a model's name. ``strategy``, one of
             `reasoning.strategies` or its text (default: self-consistency over 16 samples). ``sampling``, its
             `SamplingParams`, the seed left alone. ``answers``, how answers read and when two are the same (default:
-            numbers). ``budget``, ``check``, ``seed``. Judges that scores ask: ``prm``, ``value``, ``orm``, each a name
+            numbers). ``budget``, ``check``, ``seed``. ``steps``, the `Steps` of strategies that search by steps
+            (default: by the model's name). Judges that scores ask: ``prm``, ``value``, ``orm``, each a name
             (see `bethink models`) or an open judge, which stays open, and ``self_evaluation``, true for the policy
             itself; ``judge_backend``, and ``judge_options`` by role, for those that are opened by name.
     """
@@ -73,8 +76,15 @@ async def asolve(question: PromptLike, **settings: Any) -> Result:
 
 
 async def execute(strategy: Strategy, run: Run, prompt: Prompt) -> Result:
-    """Run a strategy to its end; the result then knows the whole run's usage and trace."""
-    result = await strategy(run, prompt)
+    """Run a strategy to its end; the result then knows the whole run's usage and trace.
+
+    So does an error on purpose that ends it before.
+    """
+    try:
+        result = await strategy(run, prompt)
+    except BethinkError as error:
+        error.usage, error.trace = run.usage, tuple(run.trace)
+        raise
     return replace(result, usage=run.usage, trace=tuple(run.trace))
 
 
@@ -89,6 +99,7 @@ async def _solve(
     check: Check | None = None,
     judges: Mapping[str, Judge],
     seed: int = 0,
+    steps: Steps | None = None,
 ) -> Result:
     if isinstance(strategy, str):
         strategy = parse_strategy(strategy)
@@ -105,6 +116,7 @@ async def _solve(
             check=check,
             judges=judges,
             workers=workers,
+            steps=steps or steps_for(engine.info.model),
         )
         # Any number of equal questions may be asked at once: the object's id tells their requests apart in the engine.
         run = Run(settings, prompt.question, name=f"solve-{id(settings)}")

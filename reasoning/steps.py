@@ -9,7 +9,8 @@ solution that ends too early is told to go on, and one that reaches its limit is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -60,8 +61,10 @@ class Steps:
         for name in ("max_tokens", "max_steps", "ask_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} of steps must be at least 1, got {getattr(self, name)}")
-        if self.min_steps < 0:
-            raise ConfigError(f"min_steps must be at least 0, got {self.min_steps}")
+        if not 0 <= self.min_steps <= self.max_steps:
+            raise ConfigError(f"min_steps must be from 0 to max_steps ({self.max_steps}), got {self.min_steps}")
+        if self.min_steps and not self.wait:
+            raise ConfigError("min_steps takes a text that is put in place of an early end: give wait, too")
         if not self.delimiter:
             raise ConfigError(f"a delimiter has characters; names are {', '.join(DELIMITERS)} (none: blocks of tokens)")
 
@@ -78,3 +81,21 @@ class Steps:
     def stop(self) -> tuple[str, ...]:
         """Stop strings: texts that may come in several tokens."""
         return tuple(text for text in self.texts if len(text) > 1)
+
+    def record(self) -> dict[str, Any]:
+        """The rule as JSON values, a tool by its name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "tool": None if self.tool is None else self.tool.name}
+
+
+_BY_MODEL = {"reference-": Steps(delimiter="line"), "alphamath": Steps(delimiter="code")}
+
+
+def steps_for(model: str, of_task: Steps | None = None, **typed: Any) -> Steps:
+    """The rule for a model's solutions to a task's problems: what was typed, else the task's own, else the model's.
+
+    `model` is a name or a folder; whoever is not known writes paragraphs. Raises ``ConfigError``.
+    """
+    name = Path(model).name.lower()
+    of_model = next((steps for known, steps in _BY_MODEL.items() if name.startswith(known)), Steps())
+    return replace(of_task or of_model, **typed)

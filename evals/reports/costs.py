@@ -1,14 +1,16 @@
-"""What a sample of the pool costs: tokens from its own row, FLOPs and seconds from the run's."""
+"""What a sample of the pool costs: tokens from its own row, FLOPs and seconds from the run's; what a search holds."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from evals.reports.figures import Pool
+from evals.reports.tree import has_tree
 from evals.store import Row
+from reasoning.search.kv import held_over
 
 
 class SampleCost(NamedTuple):
@@ -30,6 +32,28 @@ def sample_cost(folder: Path, pool: Pool, depth: int, results: Iterable[Row]) ->
         tokens=tokens,
         flops=None if a_token is None else a_token * computed,
         seconds=None if pace is None else pace * tokens,
+    )
+
+
+class SearchCost(NamedTuple):
+    """Means of a search, a problem."""
+
+    steps: float  # written
+    held: float | None  # tokens of the cache, summed over the selections, before each; None without a selection
+    kept: float | None  # likewise, after each
+
+
+def search_cost(rows: Sequence[Row]) -> SearchCost | None:
+    """What a search's results say of it; None of strategies that don't search by steps."""
+    traces = [row.get("trace", ()) for row in rows]
+    if not any(map(has_tree, traces)):
+        return None
+    cache = [held_over(trace) for trace in traces]
+    selected = any(each.selections for each in cache)
+    return SearchCost(
+        steps=float(np.mean([sum(event["event"] == "Grown" for event in trace) for trace in traces])),
+        held=float(np.mean([each.held for each in cache])) if selected else None,
+        kept=float(np.mean([each.kept for each in cache])) if selected else None,
     )
 
 

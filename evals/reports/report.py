@@ -15,7 +15,7 @@ from decoding.errors import BethinkError, StoreError
 from evals.estimators.coverage import RESAMPLES, Extrapolation, FitOutcome, extrapolate
 from evals.estimators.intervals import Interval, bootstrap_curves, wilson
 from evals.estimators.judging import FirstErrors, f1_interval, f1_of_hits
-from evals.reports.costs import SampleCost, decoded, sample_cost
+from evals.reports.costs import SampleCost, SearchCost, decoded, sample_cost, search_cost
 from evals.reports.figures import METRICS, Pool, figure_table, is_right, pool_depth, powers, read_pool, right_counts
 from evals.reports.markup import between, csv_table, exact, markdown_table, percent, with_bounds
 from evals.store import Row, read_config, read_rows
@@ -38,6 +38,8 @@ class StrategyLine(NamedTuple):
     tokens: float  # decoded, a problem
     flops: float  # a problem
     first_errors: tuple[FirstErrors, Interval] | None = None  # of ProcessBench, and F1's interval (bootstrap)
+    scored: float = 0.0  # tokens that judges read, a problem
+    search: SearchCost | None = None  # of strategies that search by steps
 
 
 class CurvePoint(NamedTuple):
@@ -116,6 +118,7 @@ def to_markdown(report: Report) -> str:
     lines = [f"# {report.title}", "", *markdown_table(heads, _strategy_cells(report.strategies))]
     lines += ["", "Samples, tokens and FLOPs are means a problem; intervals are Wilson's.", ""]
     lines += _first_error_lines(report.strategies)
+    lines += _search_lines(report.strategies)
     if report.curves:
         lines += [f"## The pool: {report.pool_problems} problems x {report.pool_samples} samples", ""]
         heads = ["k", *(head for metric in METRICS for head in (f"{metric}, %", "95 %"))]
@@ -144,6 +147,10 @@ def to_csv(report: Report) -> str:
         rows.append((f"flops {line.strategy}", "", f"{line.flops:.6g}", "", ""))
         for what, count in (("no_answer", line.no_answer), ("timeouts", line.timeouts), ("errors", line.errors)):
             rows.append((f"{what} {line.strategy}", "", count, "", ""))
+        if line.search is not None:
+            costs = {"scored tokens": line.scored, **line.search._asdict()}
+            known = {what: cost for what, cost in costs.items() if cost is not None}
+            rows += [(f"{what} {line.strategy}", "", exact(cost), "", "") for what, cost in known.items()]
         if line.first_errors is not None:
             shares, f1 = line.first_errors
             rows.append((f"F1 {line.strategy}", "", *map(exact, f1)))
@@ -192,6 +199,22 @@ def _first_error_lines(lines: Sequence[StrategyLine]) -> list[str]:
     return ["## First wrong step", "", *markdown_table(heads, rows), "", f"{what}; its intervals are bootstrapped.", ""]
 
 
+def _search_lines(lines: Sequence[StrategyLine]) -> list[str]:
+    """What the strategies cost in tokens and in cache, where one of them is a search."""
+    if all(line.search is None for line in lines):
+        return []
+    heads = ["strategy", "tokens generated", "tokens scored", "steps", "cache before selections", "after"]
+    rows = []
+    for line in lines:
+        cells = ["-" if cost is None else f"{cost:.0f}" for cost in line.search or (None, None, None)]
+        rows.append([line.strategy, f"{line.tokens:.0f}", f"{line.scored:.0f}", *cells])
+    what = (
+        "Means a problem. Cache: tokens of all prefixes that a search holds, equal beginnings and the prompt once, "
+        "summed over its selections"
+    )
+    return ["## Searches", "", *markdown_table(heads, rows), "", f"{what}.", ""]
+
+
 def _curve_cells(curves: Iterable[CurvePoint]) -> Iterator[list[str]]:
     values = {(point.k, point.metric): point.value for point in curves}
     for k in sorted({k for k, _ in values}):
@@ -231,6 +254,8 @@ def _strategy_lines(rows: Iterable[Row]) -> list[StrategyLine]:
             tokens=_mean(decoded(row["usage"]) for row in rows),
             flops=_mean(row["usage"].get("flops", 0.0) for row in rows),
             first_errors=_first_errors(rows),
+            scored=_mean(row["usage"].get("scored_tokens", 0) for row in rows),
+            search=search_cost(rows),
         )
         for strategy, rows in by_strategy.items()
     ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reasoning.steps import Steps
 from verifiers.base import AnswerFormat, Check, Verifier
 
 
@@ -31,3 +32,4 @@ class Task:
     source: str  # where the data came from, in words
     checksum: str  # sha256 of the problems, so that a store knows its data
     check: Check | None = None  # what may steer a search on this task, where the task has such a thing
+    steps: Steps | None = None  # how solutions fall into steps, where that follows from the task

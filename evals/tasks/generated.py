@@ -6,6 +6,7 @@ from decoding.errors import ConfigError
 from decoding.seeds import Rng
 from evals.data import checksum
 from evals.tasks.base import Problem, Task
+from reasoning.steps import Steps
 from verifiers.steps import StepFormat, StepVerifier
 
 DEFAULT_PROBLEMS = 500
@@ -62,4 +63,5 @@ def step_task(spec: str, problems: Sequence[Problem], *, label: str, source: str
         max_tokens=max(MIN_TOKENS, longest),
         source=source,
         checksum=checksum(problems),
+        steps=Steps(delimiter="line"),
     )

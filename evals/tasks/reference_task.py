@@ -8,10 +8,12 @@ from decoding.errors import ConfigError
 from evals.data import checksum
 from evals.tasks.base import Problem, Task
 from evals.tasks.reference import MAX_DIFFICULTY, Chain, check_steps, find_answer, generate
+from reasoning.steps import Steps
 from verifiers.base import Extraction
 from verifiers.exact import NO_ANSWER, ExactVerifier, Spelt
 
 DEFAULT_PROBLEMS = 500
+STEPS = Steps(delimiter="line", max_steps=40)
 _LINE = 14  # characters of the longest line, newline included, and a little air
 
 
@@ -81,4 +83,5 @@ def load_reference(spec: str, *, limit: int | None, seed: int) -> Task:
         source=f"generated: reference world, difficulty {difficulty}, seed {seed}",
         checksum=checksum(problems),
         check=StepsCheck(),
+        steps=STEPS,
     )

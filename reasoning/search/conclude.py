@@ -6,7 +6,7 @@ from dataclasses import replace
 from decoding.errors import ConfigError
 from decoding.seeds import Rng
 from reasoning.run import Run
-from reasoning.search.tree import Node
+from reasoning.search.tree import Concluded, Node
 from reasoning.selection import best, majority, weighted
 from reasoning.strategies.base import record_sampled, record_vote, result
 from reasoning.trajectory import Result
@@ -28,12 +28,13 @@ async def conclude(
     Args:
         run: The run.
         nodes: What the search ended with, [N]; a node that comes twice is two candidates.
-        weights: Of the nodes, [N], finite and at least 0.
+        weights: Of the nodes, [N]; finite and at least 0 for a vote or a draw, any numbers for the best.
         how: ``vote``: the answer with the most weight. ``best``: the heaviest that answers. ``majority``: the answer of
             most candidates. ``sample``: one that answers, in proportion to its weight (takes an `rng`).
         reason: Why the search stopped.
         rng: Randomness for ``sample``.
     """
+    run.record(Concluded(nodes=tuple(node.id for node in nodes)))
     candidates = [replace(node.candidate, slot=slot) for slot, node in enumerate(nodes)]
     for candidate in candidates:
         record_sampled(run, candidate)

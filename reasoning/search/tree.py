@@ -72,6 +72,13 @@ class Selected(Event):
     kept_tokens: int  # likewise of those kept
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concluded(Event):
+    """The search ended; these are its candidates."""
+
+    nodes: tuple[int, ...]  # in slot order
+
+
 def selected(among: Sequence[Node], kept: Mapping[Node, int]) -> Selected:
     """The event of a selection."""
     going = {node: count for node, count in kept.items() if count > 0}
