@@ -36,7 +36,15 @@ Dense = Annotated[
     typer.Option("--dense/--steps", help="Labels at every character, or at steps; exact and outcome labels are dense."),
 ]
 Completions = Annotated[int | None, typer.Option(help="Of a prefix, for Monte-Carlo labels (hard, soft).")]
-Completed = Annotated[int | None, typer.Option(help="Solutions that get completions; 0 is all.")]
+Completed = Annotated[
+    int | None, typer.Option(help="Solutions that get completions, or whose problems are searched; 0 is all.")
+]
+Simulations = Annotated[int | None, typer.Option(help="Of the search of each problem, for mcts labels.")]
+Children = Annotated[int | None, typer.Option(help="Next steps of each prefix that a search expands.")]
+Before = Annotated[
+    str | None,
+    typer.Option("--value", help="The value model of the round before, for mcts labels; prefixes are 0 without."),
+]
 Compressed = Annotated[float, typer.Option(help="Share of solutions that come again with two steps merged (HRM).")]
 Epochs = Annotated[int | None, typer.Option(help="Times that each solution is read.")]
 LearningRate = Annotated[float | None, typer.Option(help="At its peak.")]
@@ -136,7 +144,9 @@ def prm(
 
 def value(
     folder: Out,
-    labels: Annotated[str, typer.Option(help="outcome of the solution itself, or by completions: soft.")] = "outcome",
+    labels: Annotated[
+        str, typer.Option(help="outcome of the solution itself, by completions: soft, or by tree search: mcts.")
+    ] = "outcome",
     policy: Policy = "reference-base",
     start: Start = None,
     task: Tasks = None,
@@ -148,6 +158,9 @@ def value(
     dense: Dense = None,
     completions: Completions = None,
     completed: Completed = None,
+    simulations: Simulations = None,
+    children: Children = None,
+    before: Before = None,
     epochs: Epochs = None,
     learning_rate: LearningRate = None,
     engine: Engine = "transformers",
@@ -161,12 +174,15 @@ def value(
     Example:
 
         bethink train value --out my-value
+
+        bethink train value --labels mcts --simulations 40 --completed 600 --out my-searched-value
     """
     changes = {"labels": labels, "trained": trained, "layers": layers, "fresh": fresh, "dense": dense}
     counted = {"completions": completions, "completed": completed}
     drawn = {"policy": policy, "tasks": task, "problems": problems, "samples": samples}
     fitted = {"epochs": epochs, "learning_rate": learning_rate}
-    recipe = _recipe("value", {**changes, **counted, "start": start or policy}, drawn, fitted, seed)
+    searched = {"simulations": simulations, "children": children, "value": before}
+    recipe = _recipe("value", {**changes, **counted, "start": start or policy}, drawn, fitted, seed, searched)
     _train(recipe, folder, rollouts, engine, data_dir, threads)
 
 
@@ -203,7 +219,12 @@ def self_eval(
 
 
 def _recipe(
-    role: str, changes: dict[str, Any], drawn: dict[str, Any], fitted: dict[str, Any], seed: int
+    role: str,
+    changes: dict[str, Any],
+    drawn: dict[str, Any],
+    fitted: dict[str, Any],
+    seed: int,
+    searched: dict[str, Any] | None = None,
 ) -> "JudgeRecipe":
     """The role's recipe with what the user changed."""
     from dataclasses import replace
@@ -222,6 +243,7 @@ def _recipe(
         recipe,
         rollouts=replace(recipe.rollouts, **given(drawn), seed=seed),
         fit=replace(recipe.fit, **given(fitted), seed=seed),
+        search=replace(recipe.search, **given(searched or {})),
         **given(changes),
     )
 

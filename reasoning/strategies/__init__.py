@@ -11,16 +11,25 @@ from reasoning.scores import Score, Scoring
 from reasoning.strategies.adaptive_best_of_n import AdaptiveBestOfN
 from reasoning.strategies.adaptive_self_consistency import AdaptiveSelfConsistency
 from reasoning.strategies.base import Strategy
+from reasoning.strategies.beam_search import BeamSearch
 from reasoning.strategies.best_of_n import BestOfN
 from reasoning.strategies.concise_organized_perception import ConciseOrganizedPerception
+from reasoning.strategies.dvts import DVTS
+from reasoning.strategies.ets import ETS
 from reasoning.strategies.evidence_to_generate import EvidenceToGenerate
+from reasoning.strategies.mcts import MCTS
+from reasoning.strategies.parallel_tempering import ParallelTempering
+from reasoning.strategies.particle_filter import ParticleFilter
+from reasoning.strategies.particle_gibbs import ParticleGibbs
 from reasoning.strategies.perplexity_consistency import PerplexityConsistency
 from reasoning.strategies.pruned_best_of_n import PrunedBestOfN
+from reasoning.strategies.rebase import REBASE
 from reasoning.strategies.repeated_sampling import RepeatedSampling
 from reasoning.strategies.resample import ResampleUntilAccepted
 from reasoning.strategies.rpc import RPC
 from reasoning.strategies.self_consistency import SelfConsistency
 from reasoning.strategies.self_debug import SelfDebug
+from reasoning.strategies.step_beam import StepBeam
 from reasoning.strategies.weighted_vote import WeightedVote
 from verifiers.judges.types import Judge
 
@@ -41,23 +50,41 @@ STRATEGIES: Mapping[str, type[Any]] = {
         SelfDebug,
         AdaptiveBestOfN,
         PrunedBestOfN,
+        ParticleFilter,
+        ParticleGibbs,
+        ParallelTempering,
+        BeamSearch,
+        DVTS,
+        REBASE,
+        ETS,
+        StepBeam,
+        MCTS,
     )
 }
 
 __all__ = [
+    "DVTS",
+    "ETS",
+    "MCTS",
+    "REBASE",
     "RPC",
     "STRATEGIES",
     "AdaptiveBestOfN",
     "AdaptiveSelfConsistency",
+    "BeamSearch",
     "BestOfN",
     "ConciseOrganizedPerception",
     "EvidenceToGenerate",
+    "ParallelTempering",
+    "ParticleFilter",
+    "ParticleGibbs",
     "PerplexityConsistency",
     "PrunedBestOfN",
     "RepeatedSampling",
     "ResampleUntilAccepted",
     "SelfConsistency",
     "SelfDebug",
+    "StepBeam",
     "Strategy",
     "WeightedVote",
     "parse_strategy",

@@ -22,7 +22,7 @@ Key = tuple[str, str, int]  # task, problem, slot
 class Tally(NamedTuple):
     """How many completions of a prefix ended right."""
 
-    right: int
+    right: float  # whole for completions; a share of `of` for values of a search
     of: int
 
     @property

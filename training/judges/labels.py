@@ -4,6 +4,7 @@
     outcome   whether this very solution ended right: an unbiased estimate of a prefix's value
     hard      Math-Shepherd (Wang et al. 2024, arXiv 2312.08935, section 3.3): 1 if any of K completions ends right
     soft      the same, the share of completions that end right: an estimate of a prefix's value
+    mcts      a prefix's value in a tree search over the policy (see `searches`), on the same scale
 
 A self-evaluation's label (after Manvi et al. 2024, arXiv 2410.02725) says whether going on beats starting over.
 """
@@ -16,7 +17,7 @@ from evals.tasks.reference import Chain, check_steps
 from training.judges.completions import Tally
 from training.judges.rollouts import Rollout
 
-LABELS = ("exact", "outcome", "hard", "soft")
+LABELS = ("exact", "outcome", "hard", "soft", "mcts")
 
 
 def exact_labels(rollout: Rollout) -> list[bool]:

@@ -27,6 +27,7 @@ from training.judges.likelihood import fit_least_likely, least_likely
 from training.judges.models import BAD, GOOD, QUERY, TRAINED, JudgeModel, build, make_trainable, save_model, token
 from training.judges.report import Scored, measure, write_report
 from training.judges.rollouts import Rollout, RolloutRecipe, roll_out
+from training.judges.searches import SearchRecipe, search_all
 from verifiers.judges.formats import format_by_name
 
 ROLES = ("prm", "value", "self-eval")
@@ -39,14 +40,15 @@ class JudgeRecipe:
     """Everything that determines a judge, on one machine and one version of torch."""
 
     role: str  # prm, value, self-eval
-    labels: str  # exact, outcome, hard, soft (see `labels`); of self-eval: soft
+    labels: str  # exact, outcome, hard, soft, mcts (see `labels`); of self-eval: soft
     start: str = "reference-base"  # whose weights or shape it begins with
     fresh: bool = False  # the shape alone: weights are drawn
     trained: str = "all"  # all, top (layers on top, and head), head, lora (adapters and head), likelihood (see there)
     layers: int = 0  # put on top of those of `start`
     rank: int = 8  # of adapters
     completions: int = 4  # of a prefix, for Monte-Carlo labels
-    completed: int = 0  # solutions of each split that get completions; 0: all
+    completed: int = 0  # solutions of each split that get completions, or whose problems are searched; 0: all
+    search: SearchRecipe = field(default_factory=SearchRecipe)  # for mcts labels
     dense: bool = False  # labels at every character of a solution; exact and outcome labels alone
     compressed: float = 0.0  # share of solutions that come a second time with two steps merged (HRM)
     joint: str = ","  # between the texts of merged steps
@@ -64,6 +66,8 @@ class JudgeRecipe:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
         if self.role == "self-eval" and self.labels != "soft":
             raise ConfigError("self-evaluation is trained on soft labels: shares of completions are compared")
+        if self.role != "value" and self.labels == "mcts":
+            raise ConfigError("a tree search gives values of prefixes: train a value model on mcts labels")
         if self.trained == "likelihood" and (self.role == "self-eval" or self.layers):
             raise ConfigError("a likelihood is that of a language model as it stands: no layers, no self-evaluation")
         if self.trained == "top" and not self.layers:
@@ -73,15 +77,15 @@ class JudgeRecipe:
                 f"weights that are drawn have to be trained: leave fresh out, or train all, not {self.trained}"
             )
         if self.dense and self.labels not in ("exact", "outcome"):
-            raise ConfigError(f"completions label steps, not characters: leave dense out with {self.labels} labels")
+            raise ConfigError(f"only steps have {self.labels} labels, not characters: leave dense out")
         foreign = [task for task in self.rollouts.tasks if not task.startswith("reference:")]
         if foreign and self.labels == "exact":
             raise ConfigError(f"exact labels of steps exist in the reference world alone, not for {foreign[0]}")
 
     @property
     def counts(self) -> bool:
-        """Whether its labels are counted from completions."""
-        return self.labels in ("hard", "soft")
+        """Whether its labels are counted from completions, or from what a search found."""
+        return self.labels in ("hard", "soft", "mcts")
 
     @property
     def format(self) -> str:
@@ -128,21 +132,19 @@ def train_judge(
         StoreError: `data` holds rollouts of another recipe, or can't be written.
     """
     told("rollouts")
-    rollouts = roll_out(recipe.rollouts, data, engine=engine, data_dir=data_dir, options=options)
+    drawn: dict[str, Any] = {"engine": engine, "data_dir": data_dir, "options": options}
+    rollouts = roll_out(recipe.rollouts, data, **drawn)
     chosen = {split: choose(recipe, rollouts, split) for split in ("train", "tune", "held-out")}
     tallies: Tallies = {}
-    if recipe.counts:
+    if recipe.labels == "mcts":
+        problems = {(rollout.task, rollout.problem) for rollout in chosen["train"]}
+        told(f"searches of {len(problems)} problems")
+        found, tallies = search_all(recipe.rollouts, recipe.search, problems, data, **drawn)
+        chosen["train"] = [rollout for rollout in found if rollout.steps]
+    elif recipe.counts:
         wanted = [*chosen["train"], *(chosen["held-out"] if recipe.role == "self-eval" else [])]
         told(f"completions of {len(wanted)} solutions")
-        tallies = complete(
-            recipe.rollouts,
-            wanted,
-            data,
-            samples=recipe.completions,
-            engine=engine,
-            data_dir=data_dir,
-            options=options,
-        )
+        tallies = complete(recipe.rollouts, wanted, data, samples=recipe.completions, **drawn)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

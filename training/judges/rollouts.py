@@ -1,6 +1,7 @@
 """Solutions that a policy wrote, to train and to measure judges on; kept append-only, so that a run goes on.
 
-A folder is an `evals.store` with the tables ``rollouts`` (a row a solution) and ``completions`` (see `labels`).
+A folder is an `evals.store` with the tables ``rollouts`` (a row a solution), ``completions`` (see `labels`) and
+``searches`` (a row a problem).
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from evals.tasks.base import Problem, Task
 from evals.tasks.reference_task import DEFAULT_PROBLEMS
 from evals.tasks.registry import load_task
 
-TABLES = ("rollouts", "completions")
+TABLES = ("rollouts", "completions", "searches")
 SPLITS = ("train", "tune", "held-out")
 EVALUATION_SEED = 0  # of the problems that `bethink eval` takes; judges never see those
 IN_FLIGHT = 512  # requests that wait or run at once
