@@ -12,10 +12,16 @@ import sys
 import traceback
 from pathlib import Path
 
-from benchmarks import claims_answers, claims_backbone, claims_code, claims_judges
+from benchmarks import claims_answers, claims_backbone, claims_code, claims_judges, claims_search
 from benchmarks.claim import ROOT, Claim, Shown
 
-CLAIMS = (*claims_answers.CLAIMS, *claims_code.CLAIMS, *claims_judges.CLAIMS, *claims_backbone.CLAIMS)
+CLAIMS = (
+    *claims_answers.CLAIMS,
+    *claims_code.CLAIMS,
+    *claims_judges.CLAIMS,
+    *claims_search.CLAIMS,
+    *claims_backbone.CLAIMS,
+)
 
 
 def main() -> None:

@@ -294,7 +294,7 @@ def test_with_exact_values_it_finds_the_best_leaf(choose):
 
 
 def test_simulations_that_come_to_no_end_still_give_a_solution():
-    """On solutions of nine steps, 16 simulations spread over the first three ended without an answer in every problem."""
+    """On solutions of nine steps, 16 simulations had spread over the first ones and ended without an answer."""
     model = digits(9)
     tree, _, _ = explore(MCTS(simulations=3, children=2), model)
     assert not any(branch.node.finished for branch in branches(tree))
