@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pytest
 
 from decoding.engines.open import open_engine
 from decoding.engines.recording import Recorder
@@ -185,3 +186,5 @@ SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "openai": served,
     "replay": lambda _: replace(script(), name="replay", open=_open_rehearsed, recorded="scripted"),
 }
+REAL = [pytest.param(name, marks=pytest.mark.engine) for name in ("vllm", "openai")]
+VLLM = pytest.mark.parametrize("subject", REAL[:1], indirect=True)  # the session's vLLM of the random policy

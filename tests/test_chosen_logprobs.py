@@ -16,7 +16,7 @@ from decoding.engines.openai.http import Fault
 from decoding.engines.recording import Recorder, Recording
 from decoding.engines.replay import ReplayEngine
 from decoding.engines.scripted import ScriptedEngine, Table
-from decoding.errors import CapabilityError, ConfigError
+from decoding.errors import CapabilityError
 from decoding.types import GenerationRequest, SamplingParams
 from tests.test_openai_engine import Fake, opened, quick, request  # noqa: F401
 from tests.worlds import RandomModel
@@ -171,21 +171,3 @@ def test_what_is_less_than_a_server_can_say_is_minus_infinity():
     event = {"token_id:3": -9999.0, "token_id:1": -1.5, "token_id:9": -0.1}
     flight.take(read_tokens({"choices": [{"token_ids": [9], "logprobs": {"top_logprobs": [event]}}]}))
     assert flight.chosen == [(-np.inf, -1.5)]
-
-
-@pytest.mark.engine
-def test_vllm_takes_as_many_as_it_has_places_for(tmp_path):
-    from decoding.engines.open import open_engine
-    from tests.engines import random_policy
-
-    random_policy(tmp_path)
-    with open_engine(str(tmp_path), "vllm") as held:
-        many = [SamplingParams(seed=0, max_tokens=1, logprob_token_ids=(2,) * count) for count in (128, 129)]
-        fits, exceeds = (GenerationRequest(prompt_token_ids=(1, 7), sampling=sampling) for sampling in many)
-        assert len(held.run(lambda engine: engine.generate(fits)).chosen_logprobs[0]) == 128
-        with pytest.raises(ConfigError, match="129 ids, and vLLM takes 128"):
-            held.run(lambda engine: engine.generate(exceeds))
-    with open_engine(str(tmp_path), "vllm", logprobs_mode="processed_logprobs") as held:
-        assert Capability.CHOSEN_LOGPROBS not in held.engine.info.capabilities
-        with pytest.raises(CapabilityError, match="chosen_logprobs"):
-            held.run(lambda engine: engine.generate(fits))

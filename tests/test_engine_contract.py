@@ -10,36 +10,19 @@ import pytest
 from decoding.engine import Capability
 from decoding.engines.capabilities import CAPABILITIES
 from decoding.engines.open import open_engine
-from decoding.errors import ConfigError, ContextError, EngineError
+from decoding.errors import CapabilityError, ConfigError, ContextError, EngineError
 from decoding.sampling import sampling_law
 from decoding.stopping import StopStrings
 from decoding.types import FinishReason, SamplingParams
-from tests.engines import SUBJECTS, TOKENS, plain_logprobs, request
+from tests.engines import REAL, SUBJECTS, TOKENS, VLLM, plain_logprobs, random_policy, request
 
-REAL = [pytest.param(name, marks=pytest.mark.engine) for name in ("vllm", "openai")]
 CHEAP = ["scripted", "transformers", REAL[1]]  # opened again and again: a server is started once
 PATIENCE = 60  # seconds, for what should take none: a lost slot shows as a timeout
 
 
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("policy")
-
-
-@pytest.fixture(scope="session", params=["scripted", "transformers", "replay", *REAL])
-def subject(request, folder):
-    return SUBJECTS[request.param](folder)
-
-
-@pytest.fixture(scope="session")
-def opened(subject):
-    with subject.open() as opened:
-        yield opened
-
-
 @pytest.fixture(params=CHEAP)
-def cheap(request, folder):
-    return SUBJECTS[request.param](folder)
+def cheap(request, policy_folder):
+    return SUBJECTS[request.param](policy_folder)
 
 
 def draw(opened, requests):
@@ -207,6 +190,27 @@ def test_chosen_logprobs_of_a_request_that_was_cancelled_or_streamed(opened, sub
         assert completion.token_ids == full.token_ids[: len(completion.token_ids)]
         assert len(completion.token_ids) >= 2
         np.testing.assert_allclose(completion.chosen_logprobs, laws[: len(completion.token_ids)], atol=1e-3)
+
+
+def test_a_slow_reader_gets_the_same_numbers(opened, subject):
+    """vLLM merges what waits for its reader by id: an id that was drawn and asked for has one number there, not two."""
+    one, full = long_one(opened, subject)
+    one = replace(one, sampling=replace(one.sampling, logprob_token_ids=tuple(range(subject.size))))
+
+    async def work(engine):
+        deltas = []
+        async for delta in engine.stream(one):
+            deltas.append(delta)
+            await asyncio.sleep(0.02)
+        return deltas
+
+    deltas = opened.run(work)
+    assert sum((delta.token_ids for delta in deltas), ()) == full.token_ids
+    completion = deltas[-1].completion
+    assert completion.token_ids == full.token_ids
+    laws = subject.logprobs(one.prompt_token_ids, full.token_ids)
+    np.testing.assert_allclose(completion.logprobs, laws[np.arange(len(laws)), list(full.token_ids)], atol=1e-3)
+    np.testing.assert_allclose(completion.chosen_logprobs, laws, atol=1e-3)
 
 
 def test_ids_that_the_model_does_not_have_are_refused(opened, subject):
@@ -489,18 +493,39 @@ def test_capabilities_are_honest(opened, subject):
     assert completion.usage.generated_tokens <= TOKENS
 
 
+# vLLM alone
+
+
+@VLLM
+def test_vllm_takes_as_many_ids_as_it_has_places_for(opened, subject):
+    fits, exceeds = (request((1, 7), max_tokens=1, logprob_token_ids=(2,) * count) for count in (128, 129))
+    assert len(draw(opened, [fits])[0].chosen_logprobs[0]) == 128
+    with pytest.raises(ConfigError, match="129 ids, and vLLM takes 128"):
+        draw(opened, [exceeds])
+
+
+@pytest.mark.engine
+def test_vllm_that_reports_other_logprobs_is_not_asked_for_those_of_ids(policy_folder):
+    """It alone needs an engine of its own: the rest share one."""
+    random_policy(policy_folder)
+    with open_engine(str(policy_folder), "vllm", logprobs_mode="processed_logprobs") as opened:
+        assert Capability.CHOSEN_LOGPROBS not in opened.engine.info.capabilities
+        with pytest.raises(CapabilityError, match="chosen_logprobs"):
+            draw_one(opened, (1, 7), max_tokens=1, logprob_token_ids=(2,))
+
+
 # The transformers engine alone
 
 
 @pytest.fixture
-def policy_engine(folder):
-    with SUBJECTS["transformers"](folder).open(slots=3) as opened:
+def policy_engine(policy_folder):
+    with SUBJECTS["transformers"](policy_folder).open(slots=3) as opened:
         yield opened
 
 
-def test_a_step_that_fails_tells_everybody_and_the_engine_goes_on(folder, policy_engine):
+def test_a_step_that_fails_tells_everybody_and_the_engine_goes_on(policy_folder, policy_engine):
     """Five requests over three slots: those in slots and those in the queue hear of it, with the cause."""
-    subject = SUBJECTS["transformers"](folder)
+    subject = SUBJECTS["transformers"](policy_folder)
     before = draw(policy_engine, many(subject))
     model = policy_engine.engine._batch._model._model
     calls = iter(range(1000))
@@ -522,9 +547,9 @@ def test_a_step_that_fails_tells_everybody_and_the_engine_goes_on(folder, policy
     assert differing(before, draw(policy_engine, many(subject))) <= subject.mismatches
 
 
-def test_logits_that_are_not_numbers_never_become_tokens(folder, policy_engine):
+def test_logits_that_are_not_numbers_never_become_tokens(policy_folder, policy_engine):
     """And what they left in the cache touches nobody: weight 0 times NaN is NaN."""
-    subject = SUBJECTS["transformers"](folder)
+    subject = SUBJECTS["transformers"](policy_folder)
     before = draw(policy_engine, many(subject))
     embedding = policy_engine.engine._batch._model._model.get_input_embeddings()
     hook = embedding.register_forward_hook(lambda *arguments: arguments[2] * float("nan"))
@@ -535,8 +560,8 @@ def test_logits_that_are_not_numbers_never_become_tokens(folder, policy_engine):
     assert differing(before, draw(policy_engine, many(subject))) <= subject.mismatches
 
 
-def test_an_id_outside_the_vocabulary_harms_nobody(folder, policy_engine):
-    subject = SUBJECTS["transformers"](folder)
+def test_an_id_outside_the_vocabulary_harms_nobody(policy_folder, policy_engine):
+    subject = SUBJECTS["transformers"](policy_folder)
 
     async def work(engine):
         bad = [request((1, subject.size)), request((-1,))]
@@ -548,8 +573,8 @@ def test_an_id_outside_the_vocabulary_harms_nobody(folder, policy_engine):
     assert [one.usage.requests for one in good] == [1, 1]
 
 
-def test_a_closed_engine_says_so_and_its_thread_is_gone(folder):
-    subject, before = SUBJECTS["transformers"](folder), set(threading.enumerate())
+def test_a_closed_engine_says_so_and_its_thread_is_gone(policy_folder):
+    subject, before = SUBJECTS["transformers"](policy_folder), set(threading.enumerate())
     with subject.open() as opened:
         draw_one(opened, subject.prompts[0])
         assert any(thread.name.startswith("bethink-transformers") for thread in set(threading.enumerate()) - before)
@@ -571,10 +596,10 @@ def test_a_closed_engine_says_so_and_its_thread_is_gone(folder):
         ({"gpu_memory_utilization": 0.9}, "no option"),
     ],
 )
-def test_options_that_can_not_work_are_refused(folder, options, message):
-    SUBJECTS["transformers"](folder)
+def test_options_that_can_not_work_are_refused(policy_folder, options, message):
+    SUBJECTS["transformers"](policy_folder)
     with pytest.raises(ConfigError, match=message):
-        open_engine(str(folder), "transformers", **options)
+        open_engine(str(policy_folder), "transformers", **options)
 
 
 TINY = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 23}

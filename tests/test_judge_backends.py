@@ -2,9 +2,9 @@
 
 import asyncio
 import json
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from decoding.engines.scripted import ScriptedEngine, Table
 from decoding.errors import CapabilityError, ConfigError, ContextError, EngineError, ModelError
 from decoding.host import Hosted, OpenEngine
 from decoding.models import ModelSource, resolve
-from decoding.sampling import log_softmax
+from tests.engines import REAL, SUBJECTS, server_of
 from tests.worlds import RandomModel
 from training.policy import tokenizer
 from verifiers.judges.reader import Head
@@ -446,18 +446,9 @@ def rows_of():
     return [(ids, tuple(i for i, token in enumerate(ids) if token == newline)) for ids in rows]
 
 
-@cache
-def plain_pairs(columns):
-    """What a plain forward of reference-base says of the pair."""
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(resolve("reference-base").path, dtype=torch.float32).eval()
-    found = []
-    for ids, positions in rows_of():
-        with torch.inference_mode():
-            logits = model(torch.tensor([ids])).logits[0].numpy()
-        found.append([log_softmax(logits[position])[list(columns)] for position in positions])
-    return found
+def plain_pairs(subject):
+    """What a plain forward says of the pair."""
+    return [subject.logprobs(ids[:1], (*ids[1:], 0))[list(at)][:, list(PAIR.ids)] for ids, at in rows_of()]
 
 
 def check_same(reader, wanted, rows=None):
@@ -468,32 +459,33 @@ def check_same(reader, wanted, rows=None):
         np.testing.assert_allclose(readings.rows, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "engine",
-    ["transformers", pytest.param("vllm", marks=pytest.mark.engine), pytest.param("openai", marks=pytest.mark.engine)],
-)
-def test_a_pair_of_tokens_is_the_same_through_every_engine(engine):
-    if engine == "openai":
-        from benchmarks.openai_tokens import serve
-
-        with serve(resolve("reference-base")) as url:
-            source = ModelSource(name="auto", path="", revision=None)
-            options = {"base_url": url, "tokenizer": "reference-base"}
-            reader = open_engine_reader(source, PAIR, engine="openai", **options)
-            check_same(reader, plain_pairs(PAIR.ids))
-            close(reader)
-        return
-    options = {"slots": 8} if engine == "transformers" else {}
-    reader = open_engine_reader(resolve("reference-base"), PAIR, engine=engine, **options)
-    check_same(reader, plain_pairs(PAIR.ids))
-    if engine == "vllm":  # blocks of 32 tokens are kept
+@pytest.mark.parametrize("subject", ["transformers", *REAL], indirect=True)
+def test_a_pair_of_tokens_is_the_same_through_every_engine(opened, subject):
+    reader = EngineReader(opened, PAIR)
+    check_same(reader, plain_pairs(subject))
+    if subject.name == "vllm":  # blocks of 32 tokens are kept
         ids = rows_of()[0][0] * 3
         first, second = (read(reader, ids, (len(ids) - 2, len(ids) - 1)) for _ in range(2))
         assert second.rows == first.rows
         assert first.cached >= 32
         assert second.cached == 2 * (len(ids) - 1) // 64 * 64
         assert all(one.computed + one.cached == 2 * len(ids) - 1 for one in (first, second))
+
+
+@pytest.mark.parametrize("engine", ["transformers", REAL[1]])
+def test_an_engine_is_opened_to_be_read_and_closed_with_its_reader(policy_folder, engine):
+    subject, folder = SUBJECTS[engine](policy_folder), str(policy_folder)
+    if engine == "openai":
+        source = ModelSource(name="auto", path="", revision=None)
+        options = {"base_url": server_of(policy_folder), "tokenizer": folder}
+    else:
+        source, options = resolve(folder), {"slots": 8}
+    before = set(threading.enumerate())
+    reader = open_engine_reader(source, PAIR, engine=engine, **options)
+    assert set(threading.enumerate()) > before
+    check_same(reader, plain_pairs(subject))
     close(reader)
+    assert set(threading.enumerate()) <= before
 
 
 HEADS = {

@@ -84,12 +84,14 @@ class VllmEngine:
         request = self._admit(request)
         written: list[int] = []
         rows: list[tuple[float, ...]] = []
-        async for output in self._outputs(request, self._kind.DELTA):
-            piece = output.outputs[0]
-            written += piece.token_ids
-            rows += _rows(output, request.sampling)
+        # Not in deltas: vLLM merges what waits for its reader by id, and an id that was drawn and asked for has one
+        # number there instead of two.
+        async for output in self._outputs(request, self._kind.CUMULATIVE):
+            new = output.outputs[0].token_ids[len(written) :]
+            written += new
+            rows += _rows(output, request.sampling, len(rows))
             yield Delta(
-                token_ids=tuple(piece.token_ids),
+                token_ids=tuple(new),
                 completion=self._completion(request, output, written, rows) if output.finished else None,
             )
 
@@ -196,15 +198,15 @@ def vllm_sampling(sampling: SamplingParams, kind: Any) -> "VllmSampling":
     )
 
 
-def _rows(output: "RequestOutput", sampling: SamplingParams) -> list[tuple[float, ...]]:
-    """Log-probability of each drawn token and of the chosen ids, [T][1 + K]; nothing where none were asked for."""
+def _rows(output: "RequestOutput", sampling: SamplingParams, first: int = 0) -> list[tuple[float, ...]]:
+    """From the `first` drawn token on its log-probability and the chosen ids', [T][1 + K]; nothing if not asked for."""
     flat = output.outputs[0].logprobs
     if flat is None:
         return []
     # A position begins with the drawn token and the chosen ids. What follows is padding to the longest of the batch's
     # rows, under the id 0: read by place, since by id it would hide that id's own entry.
     width = 1 + len(sampling.logprob_token_ids)
-    return [tuple(map(float, flat.logprobs[start : start + width])) for start in flat.start_indices]
+    return [tuple(map(float, flat.logprobs[start : start + width])) for start in flat.start_indices[first:]]
 
 
 def _capabilities(config: Any) -> frozenset[Capability]:
