@@ -111,7 +111,7 @@ def cost_axes(report: Report) -> list[CostAxis]:
     flops = [line.flops / 1e9 for line in report.strategies]
     if cost.flops is not None and all(flops):
         axes.append(CostAxis("GFLOPs a problem", "{x:,g}", cost.flops / 1e9, flops))
-    if cost.seconds is not None and cost.tokens:
+    if cost.seconds and cost.tokens:  # a run of less than a twentieth of a second has no pace
         pace = cost.seconds / cost.tokens
         label = "engine-seconds a problem\n(the run's wall time by tokens decoded)"
         axes.append(CostAxis(label, "{x:,g}", cost.seconds, [pace * count for count in tokens]))
