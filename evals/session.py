@@ -31,7 +31,7 @@ def run_plan(plan: Plan, folder: Path, options: Mapping[str, Any]) -> None:
 
     Interrupting it (Ctrl-C) keeps all that was finished, and closes what was opened. `options` go to the engine.
     """
-    if plan.judges.named and _finished_before(plan, folder):
+    if plan.judges.named and finished_before(plan, folder):
         return
     options, choice, shares = share_memory(plan.config["engine"], options, plan.judges)
     with ExitStack() as stack:
@@ -48,7 +48,7 @@ def run_plan(plan: Plan, folder: Path, options: Mapping[str, Any]) -> None:
             print("note: this engine honours no seeds, so the same draw comes out differently", file=sys.stderr)
         bar = stack.enter_context(ProgressBar(len(plan.task.problems), [spell(s) for s in plan.strategies]))
         try:
-            opened.run(lambda engine: _evaluate(engine, plan, judges, store, bar))
+            opened.run(lambda engine: evaluate_plan(engine, plan, judges, store, bar))
         finally:
             _add_speed(folder, bar)
 
@@ -65,7 +65,10 @@ def write_report(folder: Path) -> Report:
     return report
 
 
-async def _evaluate(engine: Engine, plan: Plan, judges: Mapping[str, Judge], store: Store, listener: Listener) -> None:
+async def evaluate_plan(
+    engine: Engine, plan: Plan, judges: Mapping[str, Judge], store: Store, listener: Listener
+) -> None:
+    """Run a plan with an open engine and open judges into an open store."""
     # Workers start when they are needed; the engine wants its share of the cores.
     async with WorkerPool(size=max(1, (os.cpu_count() or 1) // 2), cpu_seconds=CPU_SECONDS) as workers:
         settings = RunSettings(
@@ -83,7 +86,7 @@ async def _evaluate(engine: Engine, plan: Plan, judges: Mapping[str, Judge], sto
         await evaluate(evaluation, store, listener)
 
 
-def _finished_before(plan: Plan, folder: Path) -> bool:
+def finished_before(plan: Plan, folder: Path) -> bool:
     """Whether the folder holds all of this run, as far as can be told without opening its judges."""
     if not (folder / "run.json").is_file():
         return False
