@@ -402,6 +402,8 @@ def test_what_is_no_value_is_refused():
         {"simulations": 0},
         {"children": 0},
         {"parallel": -1},
+        {"c_puct": -1.0},
+        {"c_puct": float("nan")},
         {"score": "valeu"},
     ):
         with pytest.raises(ConfigError):

@@ -20,6 +20,7 @@ With ``parallel`` above 1 so many leaves are expanded at a time, each simulation
 -1 (virtual loss): faster, and another search than one by one.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -71,6 +72,8 @@ class MCTS(BySteps, Scoring):
         check_unique(self.unique)
         if self.choose not in CHOICES:
             raise ConfigError(f"choose must be one of {', '.join(CHOICES)}, got {self.choose!r}")
+        if not (math.isfinite(self.c_puct) and self.c_puct >= 0):
+            raise ConfigError(f"c_puct must be at least 0 and finite, got {self.c_puct}")
         for name in ("simulations", "children", "parallel"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
