@@ -48,7 +48,7 @@ lint: install
 	$(BIN)/lint-imports
 
 quick: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test: lint
 	BETHINK_DATA=$(abspath $(DATA)) $(BIN)/pytest -m "engine or not engine"

@@ -175,11 +175,13 @@ def main() -> None:
     options = {key: literal(text) for key, _, text in (item.partition("=") for item in typed.engine_option)}
     size = {"problems": typed.problems, "particles": typed.particles}
     text = ["# A search in one batch, and one problem at a time", "", *(__doc__ or "").splitlines()[2:], ""]
-    for model in typed.model or sorted(MODELS):
+    models = typed.model or sorted(MODELS)
+    for model in models:
         plan = plan_of(model, **size, engine=typed.engine, data=typed.data)
         text += table(model, typed.problems, typed.particles, measure(plan, typed.rounds, options))
     command = f"python -m benchmarks.search --problems {typed.problems} --particles {typed.particles}"
-    write("search", "\n".join(text).rstrip(), f"{command} --rounds {typed.rounds} --data DATA")
+    command += "".join(f" --model {model}" for model in typed.model or ()) + f" --rounds {typed.rounds} --data DATA"
+    write("_".join(["search", *(typed.model or ())]), "\n".join(text).rstrip(), command)
 
 
 if __name__ == "__main__":
