@@ -51,7 +51,7 @@ def explore(strategy, model, **keywords):
 
     async def work():
         run = run_over(model, **keywords)
-        search = Search(run, PROMPT, strategy.scoring)
+        search = Search(run, PROMPT, strategy.scoring, logprobs=True)
         return await strategy.explore(run, search), search, run
 
     return asyncio.run(work())
@@ -155,7 +155,7 @@ def law_deviates(monkeypatch, module, simulations, children, c, seeing, unique="
     def play(walk):
         async def work():
             run = run_over(TINY, score=VALUES.__getitem__)
-            search = Search(run, PROMPT, strategy.scoring)
+            search = Search(run, PROMPT, strategy.scoring, logprobs=True)
             root = await strategy.explore(run, search)
             found = seeing(root)
             chosen = (await strategy._conclude(run, search, root)).text

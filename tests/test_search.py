@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
@@ -114,7 +115,6 @@ def test_one_that_would_end_too_early_is_told_to_go_on():
         assert node.depth >= 4
         for step in node.trajectory.steps[:-1]:
             assert 0 not in step.token_ids  # the end itself is taken out
-            assert step.logprob is not None
 
 
 def test_an_answer_can_end_a_solution():
@@ -178,6 +178,25 @@ def test_a_score_that_is_no_number_is_an_error_and_the_trace_is_intact():
 
     run = asyncio.run(work())
     assert [event.node for event in run.trace] == list(range(1, 9))
+
+
+@pytest.mark.parametrize(("score", "asked"), [("prm", False), ("mean_logprob", True)])
+def test_log_probabilities_are_asked_for_where_they_are_read(score, asked):
+    class Heard(ScriptedEngine):
+        asked: ClassVar[set[bool]] = set()
+
+        async def generate(self, request):
+            self.asked.add(request.sampling.logprobs)
+            return await super().generate(request)
+
+    async def work():
+        engine = Heard(lines_model())
+        run = Run(replace(settings(engine, judges={"prm": TextJudge()}), steps=LINES), "p")
+        await to_the_end(Search(run, PROMPT, score_by_name(score)), 4)
+        return engine.asked
+
+    Heard.asked.clear()
+    assert asyncio.run(work()) == {asked}
 
 
 def test_held_tokens_are_those_of_the_trie():

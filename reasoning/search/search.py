@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from decoding.engine import Capability
 from decoding.errors import EngineError
 from decoding.types import FINAL, Completion, FinishReason, GenerationRequest
 from reasoning.run import Run
@@ -22,8 +23,11 @@ class Search:
     another token, and is never judged again.
     """
 
-    def __init__(self, run: Run, prompt: Prompt, score: Score) -> None:
-        """`score` gives every new node its number."""
+    def __init__(self, run: Run, prompt: Prompt, score: Score, *, logprobs: bool = False) -> None:
+        """`score` gives every new node its number; `logprobs`: whether the strategy reads log-probabilities itself.
+
+        Where nobody does the engine isn't asked for them, since they cost a pass over the vocabulary for each token.
+        """
         self._run, self._prompt, self._score = run, prompt, score
         steps, tokenizer = run.settings.steps, run.tokenizer
         self._steps = steps
@@ -34,6 +38,7 @@ class Search:
             "stop_token_ids": (*sampling.stop_token_ids, *steps.stop_token_ids(tokenizer)),
             "stop": (*sampling.stop, *steps.stop()),
         }
+        self._logprobs = sampling.logprobs and (logprobs or Capability.LOGPROBS in score.needs)
         self._rounds = 0
         start = Candidate(slot=0, trajectory=Trajectory(prompt=prompt), text="", answer=None)
         self.root = Node(id=0, parent=None, candidate=start, finished=False)
@@ -76,7 +81,8 @@ class Search:
         requests = []
         for index, parent in enumerate(parents, start=first):
             assert not parent.finished, "a finished node gets no tokens"
-            settings = {"max_tokens": self._limit(parent), **({} if parent.last else self._stops), **sampling}
+            stops = {} if parent.last else self._stops
+            settings = {"max_tokens": self._limit(parent), "logprobs": self._logprobs, **stops, **sampling}
             after = parent.trajectory if parent.depth else None
             request = self._run.request(self._prompt, "step", round_, index, after=after, pooled=False, **settings)
             if request is None:

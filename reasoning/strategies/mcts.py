@@ -104,7 +104,7 @@ class MCTS(BySteps, Scoring):
 
     async def __call__(self, run: Run, prompt: Prompt) -> Result:
         """Search, then choose among the solutions that were found."""
-        search = Search(run, prompt, self.scoring)
+        search = Search(run, prompt, self.scoring, logprobs=True)  # of priors
         root = await self.explore(run, search)
         await self._complete(run, search, root)
         return await self._conclude(run, search, root)

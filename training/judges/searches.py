@@ -134,7 +134,7 @@ async def search_one(
     text = recipe.prompt.replace("{question}", problem.question)
     prompt = Prompt.from_text(text, engine.tokenizer, question=problem.question)
     run = Run(settings, problem.id, name=f"mcts-{task.name}")
-    search = Search(run, prompt, strategy.scoring)
+    search = Search(run, prompt, strategy.scoring, logprobs=True)
     tree = await strategy.explore(run, search)
     return [_row(engine, branch) for branch in branches(tree) if branch.node.finished]
 
