@@ -26,7 +26,7 @@ from reasoning.trajectory import Candidate, Prompt, read_candidate
 from verifiers.base import Outcome, Verdict
 from verifiers.grading import Grading
 
-OVERSUBSCRIPTION = 2.0  # requests in flight for each slot of the engine: the queue behind it is never empty
+OVERSUBSCRIPTION = 4.0  # requests in flight for each slot of the engine; at 2 the tail of searches was longer
 FATAL = (EngineError, StoreError, ConfigError)  # no other problem would fare better; ContextError is one problem's own
 
 
